@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The library of the daemon `shimd`.
+
+pub mod sys;

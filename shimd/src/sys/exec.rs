@@ -1,0 +1,359 @@
+//! The trampoline: `shimd __exec`, the few moments between the daemon's posix_spawn and the service's own program.
+//!
+//! A daemon that forks itself to prepare a child copies its page tables, and between fork and exec hardly anything
+//! is allowed. So the daemon spawns its own binary anew, with one end of a socket pair as stdin (the *channel*), and
+//! this side does the preparing:
+//!
+//! | trampoline | channel | daemon |
+//! | --- | --- | --- |
+//! | closes every other descriptor | ← length, plan (JSON) | |
+//! | enters the cgroup as a new child *of the daemon* (below) | | |
+//! | session, stdin, signals, umask, limits, user, cwd, program | `Ready{pid}` → | records the instance |
+//! | execs | ← `g` | |
+//! | | end of file → | the program runs |
+//!
+//! What fails is sent as `Failed`, before or after `Ready`. An end of file instead of `g` means that the daemon died
+//! before it had recorded the instance: the trampoline exits with status 125 and nothing was started.
+//!
+//! Moving a process into a cgroup (`cgroup.procs`) waits for an RCU grace period: 15 to 20 ms on an idle machine. A
+//! child *born* in it (`clone3` with `CLONE_INTO_CGROUP`, Linux 5.7) costs 0.1 ms, so the trampoline makes one, with
+//! `CLONE_PARENT` as its sibling, and leaves.
+#![allow(unsafe_code)] // close_range, clone3 and the reset of all signal dispositions have no wrapper in nix
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{AccessFlags, Gid, Uid, faccessat};
+use serde::{Deserialize, Serialize};
+
+use super::pidfd::errno_of;
+use super::spawn::{ExecPlan, Ids};
+
+/// The answer to the plan that lets the trampoline exec.
+pub(crate) const GO: &[u8] = b"g";
+/// Exit status of a trampoline that was never told to go.
+const ABANDONED: i32 = 125;
+/// Where programs are looked for when the plan's environment has no PATH.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What a service's files are created with where its spec names no umask.
+const DEFAULT_UMASK: u32 = 0o022;
+/// clone3(2): the child starts in the cgroup whose folder is open as `clone_args.cgroup`.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What the trampoline says: one JSON text a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// Prepared, and waiting for [`GO`].
+    Ready {
+        /// The process that is going to be the service.
+        pid: i32,
+        /// Why it is not in the plan's cgroup, if it had one and is not.
+        cgroup_errno: Option<i32>,
+    },
+    /// A step that went wrong. Nothing was started.
+    Failed(Failure),
+}
+
+/// One failed step, as the kernel told it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub step: Step,
+    pub errno: i32,
+    /// What it was done to: a path, a user id.
+    pub subject: String,
+    /// The interpreter that the program's `#!` line names, where the exec itself failed.
+    pub interpreter: Option<String>,
+}
+
+/// The steps of a spawn, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// posix_spawn of the trampoline itself, or the talk with it.
+    Spawn,
+    /// setsid.
+    Session,
+    /// `/dev/null` as stdin.
+    Stdin,
+    /// The soft limit of open files.
+    Limit,
+    /// Supplementary groups.
+    Groups,
+    /// The group id.
+    Gid,
+    /// The user id.
+    Uid,
+    /// chdir.
+    Cwd,
+    /// Finding the program.
+    Program,
+    /// execve.
+    Exec,
+}
+
+/// Runs the trampoline and never returns: `main` calls this first of all when its first argument is `__exec`.
+pub fn trampoline() -> ! {
+    // SAFETY: this process was made for this function. Nothing above descriptor 2 is anybody's: what the daemon
+    // did not mark close-on-exec, and so leaked to us.
+    unsafe { close_from(3) };
+    let status = match take_channel() {
+        Some(channel) => run(channel),
+        None => {
+            let _ = writeln!(std::io::stderr(), "shimd __exec is for shimd itself: see `shimd --help`");
+            2
+        }
+    };
+    std::process::exit(status)
+}
+
+/// The exit status, if it was not the exec that ended this.
+fn run(mut channel: UnixStream) -> i32 {
+    let Ok(plan) = read_plan(&mut channel) else { return ABANDONED };
+    let cgroup_errno = match enter_cgroup(plan.cgroup.as_deref()) {
+        Entered::Elsewhere => return 0, // the sibling carries on
+        Entered::Here(failed) => failed.map(|errno| errno as i32),
+    };
+    let image = match prepare(&plan).and_then(|()| Image::of(&plan)) {
+        Ok(image) => image,
+        Err(failure) => return fail(&mut channel, failure),
+    };
+    let pid = nix::unistd::getpid().as_raw();
+    let mut answer = [0];
+    let told = send(&mut channel, &Report::Ready { pid, cgroup_errno }).is_ok();
+    match told.then(|| channel.read_exact(&mut answer)) {
+        Some(Ok(())) => {}
+        _ => return ABANDONED,
+    }
+    // The channel is close-on-exec, as is all that was opened here: the daemon reads an end of file.
+    let Err(errno) = nix::unistd::execve(&image.path, &image.argv, &image.env);
+    fail(&mut channel, image.failure(errno))
+}
+
+/// Tells the daemon and gives the exit status a shell would (127: no such program, else 126).
+fn fail(channel: &mut UnixStream, failure: Failure) -> i32 {
+    let status = if failure.errno == libc::ENOENT { 127 } else { 126 };
+    let _ = send(channel, &Report::Failed(failure));
+    status
+}
+
+fn send(channel: &mut UnixStream, report: &Report) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    channel.write_all(&line)
+}
+
+/// Moves the channel from stdin to a close-on-exec descriptor. `None` where stdin is no socket.
+fn take_channel() -> Option<UnixStream> {
+    let stdin = std::io::stdin();
+    nix::sys::socket::getsockopt(&stdin, nix::sys::socket::sockopt::SockType).ok()?;
+    let moved = fcntl(&stdin, FcntlArg::F_DUPFD_CLOEXEC(3)).ok()?;
+    // SAFETY: fcntl has just made this descriptor; nobody else owns it.
+    Some(UnixStream::from(unsafe { OwnedFd::from_raw_fd(moved) }))
+}
+
+fn read_plan(channel: &mut UnixStream) -> std::io::Result<ExecPlan> {
+    let mut length = [0; 4];
+    channel.read_exact(&mut length)?;
+    let mut text = Vec::new();
+    let length = u64::from(u32::from_le_bytes(length));
+    if channel.take(length).read_to_end(&mut text)? as u64 != length {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// Closes every descriptor from `first` on.
+///
+/// # Safety
+/// Nothing in this process may own one of them.
+unsafe fn close_from(first: i32) {
+    // SAFETY: close_range takes three integers; what it closes is the caller's promise.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } == 0 {
+        return;
+    }
+    // Before Linux 5.9, or under a filter that does not know it.
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<i32> = open.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|&fd| fd >= first) {
+        // SAFETY: as above; the descriptor of the folder itself is closed by now, and EBADF is no harm.
+        unsafe { libc::close(fd) };
+    }
+}
+
+enum Entered {
+    /// This process goes on, in the cgroup or (with the reason) not.
+    Here(Option<Errno>),
+    /// A sibling, born in the cgroup, goes on.
+    Elsewhere,
+}
+
+fn enter_cgroup(cgroup: Option<&Path>) -> Entered {
+    let Some(cgroup) = cgroup else { return Entered::Here(None) };
+    let folder = match File::open(cgroup) {
+        Ok(folder) => folder,
+        Err(e) => return Entered::Here(Some(errno_of(&e))),
+    };
+    match born_in(&folder) {
+        Ok(true) => Entered::Here(None),
+        Ok(false) => Entered::Elsewhere,
+        // Before Linux 5.7, or under a filter that does not know it: the slow way.
+        Err(_) => {
+            let moved = File::options().write(true).open(cgroup.join("cgroup.procs"));
+            let moved = moved.and_then(|mut procs| procs.write_all(b"0"));
+            Entered::Here(moved.err().map(|e| errno_of(&e)))
+        }
+    }
+}
+
+/// Makes a sibling of this process in the cgroup whose folder is open as `folder`: true in the sibling.
+fn born_in(folder: &File) -> Result<bool, Errno> {
+    /// `struct clone_args`, as of Linux 5.7 (88 bytes).
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64, // with CLONE_PARENT it is the one this process has: SIGCHLD
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    let flags = CLONE_INTO_CGROUP | libc::CLONE_PARENT as u64;
+    let args = CloneArgs { flags, cgroup: folder.as_raw_fd() as u64, ..CloneArgs::default() };
+    // SAFETY: without CLONE_VM this is fork(2): the child has a copy of all memory. The process has one thread, so
+    // no lock is left held in the copy.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    Errno::result(pid).map(|pid| pid == 0)
+}
+
+/// Everything between the cgroup and the program that can fail, in an order in which each step still may.
+fn prepare(plan: &ExecPlan) -> Result<(), Failure> {
+    nix::unistd::setsid().map_err(|e| failure(Step::Session, e, "a new session"))?;
+    let null = File::open("/dev/null").map_err(|e| failure(Step::Stdin, errno_of(&e), "/dev/null"))?;
+    nix::unistd::dup2_stdin(null).map_err(|e| failure(Step::Stdin, e, "/dev/null"))?;
+    reset_signals();
+    umask(Mode::from_bits_truncate(plan.umask.unwrap_or(DEFAULT_UMASK)));
+    if let Some(soft) = plan.nofile_soft {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE)
+            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard));
+        limit.map_err(|e| failure(Step::Limit, e, format!("{soft} open files")))?;
+    }
+    if let Some(ids) = &plan.ids {
+        become_user(ids)?;
+    }
+    // As the user: a service must be able to enter its own folder.
+    let cwd = plan.cwd.as_deref().unwrap_or(Path::new("/"));
+    nix::unistd::chdir(cwd).map_err(|e| failure(Step::Cwd, e, cwd.display()))
+}
+
+/// Groups first: after the user id has changed nothing else can.
+fn become_user(ids: &Ids) -> Result<(), Failure> {
+    let own = Uid::effective();
+    if !own.is_root() && own.as_raw() == ids.uid && Gid::effective().as_raw() == ids.gid {
+        return Ok(()); // what we are already, and what needs no privilege
+    }
+    let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+    let groups: Vec<Gid> = ids.groups.iter().copied().map(Gid::from_raw).collect();
+    nix::unistd::setgroups(&groups).map_err(|e| failure(Step::Groups, e, format!("{:?}", ids.groups)))?;
+    nix::unistd::setresgid(gid, gid, gid).map_err(|e| failure(Step::Gid, e, gid))?;
+    nix::unistd::setresuid(uid, uid, uid).map_err(|e| failure(Step::Uid, e, uid))
+}
+
+/// The service gets the dispositions and the mask of a fresh login. (Rust's runtime ignores SIGPIPE, and an ignored
+/// signal stays ignored across exec.)
+fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL runs no code of ours. SIGKILL, SIGSTOP and the C library's own are refused: no harm.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let _ = SigSet::empty().thread_set_mask(); // cannot fail with a valid set
+}
+
+/// All that execve needs, made beforehand so that nothing but the exec is left to fail after the daemon's word.
+struct Image {
+    program: PathBuf,
+    path: CString,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Image {
+    fn of(plan: &ExecPlan) -> Result<Image, Failure> {
+        let name = plan.argv.first().map_or("", String::as_str);
+        let program = find_program(name, &plan.env)?;
+        let c = |bytes: &[u8]| {
+            CString::new(bytes).map_err(|_| failure(Step::Program, Errno::EINVAL, "a text with a NUL in it"))
+        };
+        Ok(Image {
+            path: c(program.as_os_str().as_bytes())?,
+            argv: plan.argv.iter().map(|a| c(a.as_bytes())).collect::<Result<_, _>>()?,
+            env: plan.env.iter().map(|(k, v)| c(format!("{k}={v}").as_bytes())).collect::<Result<_, _>>()?,
+            program,
+        })
+    }
+
+    fn failure(&self, errno: Errno) -> Failure {
+        Failure {
+            interpreter: interpreter(&self.program),
+            ..failure(Step::Exec, errno, self.program.display())
+        }
+    }
+}
+
+/// The program as execvp(3) finds it: with a `/` as it is (from the cwd), else along PATH; of two findings the one
+/// that may be executed counts. Unlike execvp, a file without a format is not handed to a shell.
+fn find_program(name: &str, env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {
+    if name.contains('/') {
+        return match executable(Path::new(name)) {
+            Ok(()) => Ok(name.into()),
+            Err(errno) => Err(failure(Step::Program, errno, name)),
+        };
+    }
+    let mut found = Errno::ENOENT;
+    for folder in env.get("PATH").map_or(DEFAULT_PATH, String::as_str).split(':') {
+        // An empty entry is the cwd (execvp(3)); `name` itself is not empty in a spec, and a folder is refused.
+        let candidate =
+            if folder.is_empty() { Path::new(".").join(name) } else { Path::new(folder).join(name) };
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) => found = errno,
+        }
+    }
+    Err(failure(Step::Program, found, name))
+}
+
+fn executable(path: &Path) -> Result<(), Errno> {
+    let metadata = std::fs::metadata(path).map_err(|e| errno_of(&e))?;
+    match metadata.is_file() {
+        true => faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS),
+        false => Err(Errno::EACCES),
+    }
+}
+
+/// What the first line of a script names after `#!`.
+fn interpreter(program: &Path) -> Option<String> {
+    let mut line = Vec::new();
+    File::open(program).ok()?.take(256).read_to_end(&mut line).ok()?;
+    let line = String::from_utf8_lossy(line.strip_prefix(b"#!")?).into_owned();
+    line.lines().next()?.split_whitespace().next().map(str::to_owned)
+}
+
+fn failure(step: Step, errno: Errno, subject: impl ToString) -> Failure {
+    Failure { step, errno: errno as i32, subject: subject.to_string(), interpreter: None }
+}

@@ -1,0 +1,152 @@
+//! Which process is meant, so that it is known again after a restart of the daemon.
+//!
+//! A pid alone is reused. In order of strength: the pidfs inode (never reused between two boots, Linux 6.9), the
+//! start time (field 22 of `/proc/<pid>/stat`, in clock ticks), and the boot id, without which neither says anything.
+
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::pidfd::{PidFd, ProcessError, errno_of};
+
+/// One process, told apart from every other one that has or will have its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its number in the daemon's pid namespace.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (proc_pid_stat(5), `starttime`).
+    pub start_ticks: u64,
+    /// Its inode in pidfs, where the kernel has one (64 bit).
+    pub pidfs_ino: Option<u64>,
+    /// The boot in which all this holds (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+}
+
+impl Identity {
+    /// The identity of the process that has the number `pid` now, a zombie included.
+    ///
+    /// # Errors
+    /// `ESRCH` where there is none.
+    pub fn of(pid: i32) -> Result<Identity, ProcessError> {
+        Identity::held(&PidFd::open(pid)?)
+    }
+
+    /// The identity of the process that `held` holds.
+    ///
+    /// # Errors
+    /// `ESRCH` where it is reaped already.
+    pub fn held(held: &PidFd) -> Result<Identity, ProcessError> {
+        let stat = ProcStat::held(held)?;
+        Ok(Identity {
+            pid: held.pid(),
+            start_ticks: stat.start_ticks,
+            pidfs_ino: held.inode(),
+            boot_id: boot_id().to_owned(),
+        })
+    }
+
+    /// A pidfd of this very process, if it is alive. A zombie, and another process that has the number by now, are
+    /// `None`; so is a process that cannot be opened.
+    pub fn still_alive(&self) -> Option<PidFd> {
+        self.open().filter(PidFd::is_alive)
+    }
+
+    /// A pidfd of this very process, also where it is a zombie.
+    pub(crate) fn open(&self) -> Option<PidFd> {
+        if self.boot_id != boot_id() {
+            return None;
+        }
+        let held = PidFd::open(self.pid).ok()?;
+        let same = match (self.pidfs_ino, held.inode()) {
+            (Some(known), Some(now)) => known == now,
+            _ => ProcStat::held(&held).is_ok_and(|stat| stat.start_ticks == self.start_ticks),
+        };
+        same.then_some(held)
+    }
+}
+
+/// The id of this boot. Empty where `/proc` does not have it: then all instances of this run have the same.
+pub fn boot_id() -> &'static str {
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    BOOT_ID.get_or_init(|| {
+        let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        read.map(|s| s.trim().to_owned()).unwrap_or_default()
+    })
+}
+
+/// What `/proc/<pid>/stat` says that matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcStat {
+    /// `R`, `S`, `Z` and so on. `Z` may be a dead first thread whose siblings still run.
+    pub state: u8,
+    pub ppid: i32,
+    pub session: i32,
+    pub start_ticks: u64,
+}
+
+impl ProcStat {
+    /// Reads `/proc/<pid>/stat`.
+    pub fn read(pid: i32) -> Result<ProcStat, ProcessError> {
+        let fail = |errno| ProcessError { action: "read /proc of", pid, errno };
+        let text = std::fs::read(format!("/proc/{pid}/stat")).map_err(|e| match errno_of(&e) {
+            Errno::ENOENT => fail(Errno::ESRCH),
+            errno => fail(errno),
+        })?;
+        ProcStat::parse(&text).ok_or_else(|| fail(Errno::EINVAL))
+    }
+
+    /// The stat of the process that `held` holds, and of no other: the number cannot have changed hands between the
+    /// opening and the reading if the process is not reaped after both.
+    pub fn held(held: &PidFd) -> Result<ProcStat, ProcessError> {
+        let stat = ProcStat::read(held.pid())?;
+        match held.is_reaped() {
+            false => Ok(stat),
+            true => Err(ProcessError { action: "identify", pid: held.pid(), errno: Errno::ESRCH }),
+        }
+    }
+
+    /// The name in parentheses may hold spaces and parentheses: the fields begin after the last `)`.
+    fn parse(text: &[u8]) -> Option<ProcStat> {
+        let text = std::str::from_utf8(text.get(text.iter().rposition(|&b| b == b')')? + 1..)?).ok()?;
+        let mut fields = text.split_ascii_whitespace(); // from field 3 on
+        Some(ProcStat {
+            state: *fields.next()?.as_bytes().first()?,
+            ppid: fields.next()?.parse().ok()?,
+            session: fields.nth(1)?.parse().ok()?,
+            start_ticks: fields.nth(15)?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn stat_is_read_after_the_last_parenthesis() {
+        let text = b"42 (a) R 1 (b)) S 7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2\n";
+        let stat = ProcStat::parse(text).unwrap();
+        assert_eq!(stat, ProcStat { state: b'S', ppid: 7, session: 41, start_ticks: 98765 });
+    }
+
+    #[test]
+    fn own_identity_is_alive_and_a_recycled_pid_is_not() {
+        let own = Identity::of(std::process::id() as i32).unwrap();
+        assert!(own.still_alive().is_some());
+        let older = Identity { start_ticks: own.start_ticks - 1, pidfs_ino: None, ..own.clone() };
+        assert!(older.still_alive().is_none(), "another start time is another process");
+        let other = Identity { pidfs_ino: own.pidfs_ino.map(|i| i + 1), ..own.clone() };
+        assert!(own.pidfs_ino.is_none() || other.still_alive().is_none(), "so is another inode");
+        let before = Identity { boot_id: "an earlier boot".into(), ..own };
+        assert!(before.still_alive().is_none(), "after a boot nothing is the same");
+    }
+
+    proptest! {
+        #[test]
+        fn stat_never_panics(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            ProcStat::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The daemon's side of a spawn: see `exec` for what crosses the channel and why.
+//!
+//! [`begin`] → [`Pending::ready`] (the caller records the instance) → [`Pending::go`]. Dropped in between, whatever
+//! was started ends without an exec.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+pub use super::exec::Step;
+use super::exec::{DEFAULT_PATH, Failure, GO, Report};
+use super::identity::{Identity, ProcStat};
+use super::pidfd::{PidFd, errno_of};
+use super::users::ResolvedUser;
+
+/// How long a trampoline may take to prepare, and the kernel to exec. Reached only where a filesystem or a user
+/// database hangs, or the machine is far beyond its means.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest report of a trampoline: two paths and a little.
+const MAX_REPORT: usize = 64 * 1024;
+/// The variable by which the processes of an instance are known; its value is the mark.
+pub const MARK_VARIABLE: &str = "SHIMD_INSTANCE";
+/// What is never handed on: it speaks of the daemon, not of the service.
+const OWN_VARIABLES: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "JOURNAL_STREAM",
+    "INVOCATION_ID",
+    MARK_VARIABLE,
+    "MEMORY_PRESSURE_WATCH",
+    "SYSTEMD_EXEC_PID",
+];
+/// Families of the same.
+const OWN_PREFIXES: [&str; 2] = ["LISTEN_", "WATCHDOG_"];
+/// What belongs to the session of the daemon's own user, and misleads under another.
+const SESSION_VARIABLES: [&str; 3] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "MAIL"];
+
+/// All that a service's process is to be, settled before it exists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecPlan {
+    /// The arguments, the program's name first: a path if it holds a `/`, else looked up in the plan's own PATH.
+    pub argv: Vec<String>,
+    /// The whole environment; see [`base_env`].
+    pub env: BTreeMap<String, String>,
+    /// The working folder; `/` if none is named.
+    pub cwd: Option<PathBuf>,
+    /// Whom to become; `None` stays what the daemon is.
+    pub ids: Option<Ids>,
+    /// 0o022 if none is named.
+    pub umask: Option<u32>,
+    /// The folder of the cgroup to start in. Failing that is not fatal: see [`Pending::in_cgroup`].
+    pub cgroup: Option<PathBuf>,
+    /// The soft limit of open files to put back, where the daemon has raised its own.
+    pub nofile_soft: Option<u64>,
+}
+
+/// User, group and supplementary groups, as numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary group ids.
+    pub groups: Vec<u32>,
+}
+
+/// A service that could not be started. Its [`help`](SpawnError::help) says what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.text())]
+pub struct SpawnError {
+    /// Where it failed.
+    pub step: Step,
+    /// What the kernel answered.
+    pub errno: Errno,
+    /// What it was done to: a path, an id.
+    pub subject: String,
+    /// The interpreter in the program's first line, where the exec itself failed.
+    pub interpreter: Option<String>,
+}
+
+/// A process that is prepared, or being prepared, and waits for the word to exec.
+#[derive(Debug)]
+pub struct Pending {
+    /// What posix_spawn gave. In a cgroup another one, its sibling, becomes the service.
+    first: PidFd,
+    main: Option<PidFd>,
+    /// Gone once the word is given.
+    channel: Option<UnixStream>,
+    message: Vec<u8>,
+    cgroup: bool,
+}
+
+/// Spawns a trampoline from the daemon's own binary (the running one, also where the file was replaced since).
+/// `out` and `err` become its stdout and stderr. Needs a tokio runtime; blocks for the 0.1 ms of a posix_spawn.
+///
+/// # Errors
+/// [`Step::Spawn`], where the daemon is out of processes, memory or descriptors.
+pub fn begin(plan: &ExecPlan, out: File, err: File) -> Result<Pending, SpawnError> {
+    begin_with(Path::new("/proc/self/exe"), plan, out, err)
+}
+
+/// [`begin`] with the path of the binary whose `__exec` is the trampoline.
+///
+/// # Errors
+/// As [`begin`].
+#[allow(clippy::zombie_processes)] // the reaper waits for every child of the daemon
+pub fn begin_with(shimd: &Path, plan: &ExecPlan, out: File, err: File) -> Result<Pending, SpawnError> {
+    let failed = |e: io::Error| SpawnError::at_spawn(errno_of(&e), shimd);
+    let (ours, theirs) = StdStream::pair().map_err(failed)?;
+    ours.set_nonblocking(true).map_err(failed)?;
+    let channel = UnixStream::from_std(ours).map_err(failed)?;
+    let text = serde_json::to_vec(plan).map_err(|_| SpawnError::at_spawn(Errno::EINVAL, shimd))?;
+    let length = u32::try_from(text.len()).map_err(|_| SpawnError::at_spawn(Errno::E2BIG, shimd))?;
+    // No pre_exec, uid, gid or groups: with one of them the standard library forks instead of posix_spawn.
+    let child = Command::new(shimd)
+        .arg0("shimd")
+        .arg("__exec")
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+        .map_err(failed)?;
+    // Alive: it waits for the plan, which it does not have yet.
+    let first = PidFd::open(child.id() as i32).map_err(|e| SpawnError::at_spawn(e.errno, shimd))?;
+    let mut message = length.to_le_bytes().to_vec();
+    message.extend(text);
+    Ok(Pending { first, main: None, channel: Some(channel), message, cgroup: plan.cgroup.is_some() })
+}
+
+impl Pending {
+    /// Waits until the process is all that the plan says, save the program, and gives its identity: to be recorded
+    /// before [`go`](Pending::go).
+    ///
+    /// # Errors
+    /// The step that failed. Nothing was started then.
+    pub async fn ready(&mut self) -> Result<Identity, SpawnError> {
+        let message = std::mem::take(&mut self.message);
+        let channel = self.channel.as_mut().ok_or_else(SpawnError::died)?;
+        let talk = async {
+            // A failed write is told by what the trampoline said, or did not say.
+            let _ = channel.write_all(&message).await;
+            read_report(channel).await
+        };
+        match tokio::time::timeout(PATIENCE, talk).await.map_err(|_| SpawnError::late(Step::Spawn))?? {
+            None => Err(SpawnError::died()),
+            Some(Report::Failed(failure)) => Err(failure.into()),
+            Some(Report::Ready { pid, cgroup_errno }) => {
+                let gone = |errno| SpawnError::at_spawn(errno, Path::new("the trampoline"));
+                let main = PidFd::open(pid).map_err(|e| gone(e.errno))?;
+                let identity = Identity::held(&main).map_err(|e| gone(e.errno))?;
+                let stat = ProcStat::held(&main).map_err(|e| gone(e.errno))?;
+                if stat.ppid != std::process::id() as i32 {
+                    return Err(gone(Errno::ESRCH)); // it died, and its number is another's by now
+                }
+                if let Some(errno) = cgroup_errno {
+                    tracing::warn!(
+                        pid,
+                        errno,
+                        "a service could not enter its cgroup and is kept track of by its session"
+                    );
+                    self.cgroup = false;
+                }
+                self.main = Some(main);
+                Ok(identity)
+            }
+        }
+    }
+
+    /// True if the process is in the plan's cgroup. Ask once it is ready.
+    pub fn in_cgroup(&self) -> bool {
+        self.cgroup
+    }
+
+    /// Gives the word, and returns once the program runs. From the first poll on the instance must be taken for
+    /// started, also if this future is dropped.
+    ///
+    /// A trampoline that somebody kills in this very moment counts as started: its end is reported by the reaper,
+    /// as that of any instance.
+    ///
+    /// # Errors
+    /// [`Step::Exec`]: the kernel refused the program. Nothing runs then.
+    pub async fn go(mut self) -> Result<(), SpawnError> {
+        let Some(mut channel) = self.channel.take() else { return Err(SpawnError::died()) };
+        let talk = async {
+            let _ = channel.write_all(GO).await;
+            read_report(&mut channel).await
+        };
+        match tokio::time::timeout(PATIENCE, talk).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(Report::Failed(failure)))) => Err(failure.into()),
+            Ok(Ok(Some(Report::Ready { .. }))) => Err(SpawnError::died()),
+            Ok(Err(e)) => Err(e),
+            Err(_) => {
+                self.end();
+                Err(SpawnError::late(Step::Exec))
+            }
+        }
+    }
+
+    fn end(&self) {
+        for process in [Some(&self.first), self.main.as_ref()].into_iter().flatten() {
+            let _ = process.signal(libc::SIGKILL); // gone already is as good
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // The end of file on the channel ends it too, but not while it hangs in a system call.
+        if self.channel.is_some() {
+            self.end();
+        }
+    }
+}
+
+/// One line, or `None` at the end of file.
+async fn read_report(channel: &mut UnixStream) -> Result<Option<Report>, SpawnError> {
+    let mut line = Vec::new();
+    loop {
+        if let Some(text) = line.strip_suffix(b"\n") {
+            return serde_json::from_slice(text).map(Some).map_err(|_| SpawnError::died());
+        }
+        match channel.read_buf(&mut line).await {
+            Ok(0) if line.is_empty() => return Ok(None),
+            Ok(n) if n > 0 && line.len() < MAX_REPORT => {}
+            // An end with the plan unread is a reset, and no less an end.
+            Err(e) if line.is_empty() && e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            _ => return Err(SpawnError::died()),
+        }
+    }
+}
+
+impl SpawnError {
+    /// True where trying again later may do: the machine was short of something.
+    pub fn transient(&self) -> bool {
+        use Errno::{EAGAIN, EMFILE, ENFILE, ENOMEM, ETIMEDOUT, ETXTBSY};
+        matches!(self.errno, EAGAIN | ENOMEM | EMFILE | ENFILE | ETXTBSY | ETIMEDOUT)
+    }
+
+    /// The spec's field at fault, where one is.
+    pub fn field(&self) -> Option<&'static str> {
+        match self.step {
+            Step::Groups | Step::Uid => Some("user"),
+            Step::Gid => Some("group"),
+            Step::Cwd => Some("cwd"),
+            Step::Program | Step::Exec => Some("exec"),
+            Step::Spawn | Step::Session | Step::Stdin | Step::Limit => None,
+        }
+    }
+
+    /// What to do next.
+    pub fn help(&self) -> String {
+        let program = &self.subject;
+        match (self.step, self.errno, &self.interpreter) {
+            (_, Errno::ETIMEDOUT, _) => "a filesystem hangs or the machine is overloaded: see `dmesg`".into(),
+            (Step::Uid | Step::Gid | Step::Groups, Errno::EPERM, _) => {
+                "only root may run a service as somebody else: run shimd as root, or leave out `user` and `group`".into()
+            }
+            (Step::Cwd, Errno::EACCES, _) => "let the service's user enter every folder on the way".into(),
+            (Step::Cwd, _, _) => "create the folder, or correct `cwd`".into(),
+            (Step::Program, Errno::ENOENT, _) if program.contains('/') => "install it, or correct the path".into(),
+            (Step::Program, Errno::ENOENT, _) => {
+                "install it, name its absolute path, or set PATH in the spec's `env`".into()
+            }
+            (Step::Program, Errno::EACCES, _) => {
+                format!("it must be a regular file with the x bit for the service's user: `chmod +x {program}`")
+            }
+            (Step::Exec, Errno::ENOENT | Errno::ENOTDIR, Some(interpreter)) => {
+                format!("its first line names the interpreter {interpreter}, which does not exist: install or correct it")
+            }
+            (Step::Exec, Errno::ENOENT, None) => {
+                "the program is there, and the loader that it names is not: it was built for another system".into()
+            }
+            (Step::Exec, Errno::EACCES, Some(interpreter)) => {
+                format!("its first line names the interpreter {interpreter}, which may not be executed")
+            }
+            (Step::Exec, Errno::EACCES, None) => "its filesystem may be mounted noexec".into(),
+            (Step::Exec, Errno::ENOEXEC, _) => {
+                "it is neither a binary of this machine nor a script with a first line such as `#!/bin/sh`".into()
+            }
+            (Step::Exec, Errno::E2BIG, _) => "arguments and environment together are too large: shorten them".into(),
+            (Step::Exec, Errno::ETXTBSY, _) => "something still writes to the program's file: try again".into(),
+            _ if self.transient() => "the machine is short of processes, memory or descriptors: see `ulimit -a`".into(),
+            _ => "see shimd's own log".into(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let what = match self.step {
+            Step::Spawn => "spawn",
+            Step::Session => "open",
+            Step::Stdin => "open",
+            Step::Limit => "set the limit of",
+            Step::Groups => "set the supplementary groups",
+            Step::Gid => "become the group",
+            Step::Uid => "become the user",
+            Step::Cwd => "change to the folder",
+            Step::Program => "find a program to run at",
+            Step::Exec => "run",
+        };
+        format!("cannot {what} {}: {} ({:?})", self.subject, self.errno.desc(), self.errno)
+    }
+
+    fn at_spawn(errno: Errno, what: &Path) -> SpawnError {
+        SpawnError { step: Step::Spawn, errno, subject: what.display().to_string(), interpreter: None }
+    }
+
+    /// The trampoline ended without a word: killed, most likely.
+    fn died() -> SpawnError {
+        SpawnError::at_spawn(Errno::ECONNRESET, Path::new("the trampoline"))
+    }
+
+    fn late(step: Step) -> SpawnError {
+        SpawnError { step, ..SpawnError::at_spawn(Errno::ETIMEDOUT, Path::new("the trampoline")) }
+    }
+}
+
+impl From<Failure> for SpawnError {
+    fn from(f: Failure) -> SpawnError {
+        SpawnError {
+            step: f.step,
+            errno: Errno::from_raw(f.errno),
+            subject: f.subject,
+            interpreter: f.interpreter,
+        }
+    }
+}
+
+/// The environment of a service: the daemon's own, less what speaks of the daemon; who the user is, where one is
+/// named; the spec's; and the mark. `notify` is the value of `NOTIFY_SOCKET` for a service that is to use it.
+/// Variables of the daemon that are not UTF-8 are left out.
+pub fn base_env(
+    spec_env: &BTreeMap<String, String>,
+    user: Option<&ResolvedUser>,
+    mark: &str,
+    notify: Option<&str>,
+) -> BTreeMap<String, String> {
+    inherited_env(std::env::vars_os(), spec_env, user, mark, notify)
+}
+
+fn inherited_env(
+    own: impl Iterator<Item = (OsString, OsString)>,
+    spec_env: &BTreeMap<String, String>,
+    user: Option<&ResolvedUser>,
+    mark: &str,
+    notify: Option<&str>,
+) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = own
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .filter(|(k, _)| {
+            !OWN_VARIABLES.contains(&k.as_str()) && !OWN_PREFIXES.iter().any(|p| k.starts_with(p))
+        })
+        .collect();
+    env.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
+    if let Some(user) = user {
+        if user.ids.uid != nix::unistd::Uid::effective().as_raw() {
+            env.retain(|k, _| !SESSION_VARIABLES.contains(&k.as_str()));
+        }
+        env.insert("HOME".into(), user.home.display().to_string());
+        env.insert("SHELL".into(), user.shell.display().to_string());
+        env.insert("USER".into(), user.name.clone());
+        env.insert("LOGNAME".into(), user.name.clone());
+    }
+    env.extend(spec_env.clone());
+    env.insert(MARK_VARIABLE.into(), mark.into());
+    env.extend(notify.map(|address| ("NOTIFY_SOCKET".into(), address.into())));
+    env
+}
