@@ -6,7 +6,7 @@
 //! request is written whole is still read.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -275,7 +275,7 @@ impl Client {
                 if unsent.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
             let ready = self.wait(wanted, left)?;
             if ready.contains(PollFlags::POLLOUT) && !unsent.is_empty() {
-                unsent = self.send(unsent);
+                unsent = self.send(unsent)?;
             }
             if ready.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
                 self.receive(method)?;
@@ -335,11 +335,14 @@ impl Client {
 
     /// Sends what the socket takes and gives back the rest. A peer that hung up takes no more: what it said before, or
     /// that it said nothing, is found by the next read.
-    fn send<'a>(&mut self, unsent: &'a [u8]) -> &'a [u8] {
+    fn send<'a>(&self, unsent: &'a [u8]) -> Result<&'a [u8], ClientError> {
         match (&self.stream).write(unsent) {
-            Ok(sent) => unsent.get(sent..).unwrap_or_default(),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => unsent,
-            Err(_) => &[],
+            Ok(sent) => Ok(unsent.get(sent..).unwrap_or_default()),
+            Err(e) => match errno(&e) {
+                Errno::EAGAIN | Errno::EINTR => Ok(unsent),
+                Errno::EPIPE | Errno::ECONNRESET => Ok(&[]),
+                errno => Err(ClientError::Io { socket: self.socket.clone(), doing: "write to", errno }),
+            },
         }
     }
 
@@ -354,8 +357,10 @@ impl Client {
                 self.unread.extend_from_slice(buffer.get(..length).unwrap_or_default());
                 Ok(())
             }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
-            Err(e) => Err(closed(Some(errno(&e)))),
+            Err(e) => match errno(&e) {
+                Errno::EAGAIN | Errno::EINTR => Ok(()),
+                errno => Err(closed(Some(errno))),
+            },
         }
     }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::size::{Quantity, quantities, scaled, whole_number};
+use crate::number::{Quantity, quantities, scaled, whole_number};
+use crate::walk::found;
 
 /// The units, longest first, with their nanoseconds; the first spelling of each is the one that is written.
 const UNITS: [(&[&str], u64); 8] = [
@@ -54,7 +55,7 @@ pub fn parse_duration(value: &Value) -> Result<Duration, BadDuration> {
             Some(nanos) => in_range(nanos, &number.to_string()),
             None => Err(bad(format!("{number} is not a whole number of nanoseconds"))),
         },
-        other => Err(bad(format!("is {}, not a duration", crate::parse::found(other)))),
+        other => Err(bad(format!("is {}, not a duration", found(other)))),
     }
 }
 
@@ -106,4 +107,86 @@ pub fn format_duration(duration: Duration) -> String {
 /// A duration as it travels on the wire: whole nanoseconds, at most `i64::MAX`.
 pub fn to_nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nushell_spellings_are_read() {
+        for (value, nanos) in [
+            (json!(0), 0),
+            (json!(30_000_000_000i64), 30_000_000_000),
+            (json!(1e9), 1_000_000_000),
+            (json!("500ms"), 500_000_000),
+            (json!("10sec"), 10_000_000_000),
+            (json!(" 1min 30sec "), 90_000_000_000),
+            (json!("1min30s"), 90_000_000_000),
+            (json!("1.5hr"), 5_400_000_000_000),
+            (json!("0.1ms"), 100_000),
+            (json!("1_000ns"), 1_000),
+            (json!("3us"), 3_000),
+            (json!("3\u{b5}s"), 3_000),
+            (json!("3\u{3bc}s"), 3_000),
+            (json!("2 day"), 172_800_000_000_000),
+            (json!("1wk 1d 1h 1m 1s"), 694_861_000_000_000),
+        ] {
+            assert_eq!(parse_duration(&value), Ok(Duration::from_nanos(nanos)), "{value}");
+        }
+    }
+
+    #[test]
+    fn others_are_refused_with_what_was_found() {
+        for (value, problem) in [
+            (json!(-1), "-1 is negative"),
+            (json!(-1.0), "-1.0 is negative"),
+            (json!(1.5), "1.5 is not a whole number of nanoseconds"),
+            (json!(u64::MAX), "18446744073709551615 is longer than 292 years"),
+            (json!("-5sec"), "\"-5sec\" is negative"),
+            (json!("5"), "\"5\" has no unit after 5"),
+            (json!("5sec 3"), "\"5sec 3\" has no unit after 3"),
+            (json!("5 fortnights"), "\"5 fortnights\" has an unknown unit \"fortnights\""),
+            (json!("1min -30sec"), "\"1min -30sec\" is not a duration"),
+            (json!("1.2.3sec"), "\"1.2.3sec\" is not a duration"),
+            (json!("sec"), "\"sec\" is not a duration"),
+            (json!(""), "\"\" is not a duration"),
+            (json!("99999999wk"), "99999999wk is longer than 292 years"),
+            (json!("99999999999999999999999ns"), "\"99999999999999999999999ns\" is longer than 292 years"),
+            (json!(true), "is a boolean (true), not a duration"),
+            (json!([1]), "is a list, not a duration"),
+        ] {
+            assert_eq!(parse_duration(&value).unwrap_err().problem, problem);
+        }
+    }
+
+    #[test]
+    fn formatted_is_what_nushell_would_show() {
+        assert_eq!(format_duration(Duration::ZERO), "0ns");
+        assert_eq!(format_duration(Duration::from_millis(90_500)), "1min 30sec 500ms");
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_survives_its_text_and_its_number(nanos in 0..=i64::MAX) {
+            let duration = Duration::from_nanos(nanos as u64);
+            prop_assert_eq!(parse_duration_text(&format_duration(duration)), Ok(duration));
+            prop_assert_eq!(parse_duration(&json!(to_nanos(duration))), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC*") {
+            let _ = parse_duration_text(&text);
+            let _ = crate::size::parse_size(&json!(text));
+        }
+
+        #[test]
+        fn no_near_miss_panics(text in "[-0-9._ nsumhdwkMGTPEiB\u{b5}]{0,40}") {
+            let _ = parse_duration_text(&text);
+            let _ = crate::size::parse_size(&json!(text));
+        }
+    }
 }

@@ -3,12 +3,15 @@
 pub mod client;
 pub mod duration;
 pub mod graph;
+mod number;
 mod parse;
 pub mod paths;
-mod place;
+pub mod place;
 pub mod rpc;
+mod signal;
 pub mod size;
 pub mod spec;
+mod walk;
 pub mod wire;
 
 pub use client::{Client, ClientError};

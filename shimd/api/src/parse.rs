@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::duration::parse_duration;
-use crate::size::{parse_size, whole_number};
+use crate::number::whole_number;
+use crate::signal;
+use crate::size::parse_size;
 use crate::spec::{
     Log, OnMissing, Ready, Restart, RestartPolicy, SocketKind, SocketMode, SocketSpec, Spec, SpecError, Stop,
 };
 
-type Result<T> = std::result::Result<T, SpecError>;
+use crate::walk::{Field, Record, Result, found};
 
 impl Spec {
     /// Reads a spec from its JSON text and checks all that can be told without the machine: syntax, types, ranges and
@@ -43,16 +43,16 @@ impl Spec {
     pub fn from_value(value: &Value) -> Result<Spec> {
         let root = Field { path: String::new(), value }.record("give a record with name and exec")?;
         let name = name(&root)?;
-        let sockets = sockets(&root)?;
         Ok(Spec {
             exec: exec(&root)?,
             cwd: cwd(&root)?,
             env: env(&root)?,
-            user: account(&root, "user")?,
-            group: account(&root, "group")?,
+            user: root.get("user").map(|field| account(&field, "name a user")).transpose()?,
+            group: root.get("group").map(|field| account(&field, "name a group")).transpose()?,
             umask: umask(&root)?,
+            sockets: sockets(&root)?,
             kill_other: kill_other(&root)?,
-            ready: ready(&root, &sockets)?,
+            ready: ready(&root)?,
             stop: stop(&root)?,
             restart: restart(&root)?,
             on_missing: root.word("on_missing", &ON_MISSING)?.unwrap_or_default(),
@@ -62,7 +62,6 @@ impl Spec {
             autostart: root.bool("autostart")?,
             wedged_after: root.duration("wedged_after")?.unwrap_or(Duration::from_secs(5)),
             name,
-            sockets,
         })
     }
 }
@@ -109,13 +108,11 @@ fn service_name(field: &Field) -> Result<String> {
 fn exec(root: &Record) -> Result<Vec<String>> {
     const FIX: &str = "write the program and its arguments as a list of strings, such as [\"redis-server\", \"--port\", \"0\"]";
     let Some(field) = root.get("exec") else { return Err(root.missing("exec", FIX)) };
-    let exec = field.texts(FIX)?;
-    match exec.first() {
+    let items = field.items(FIX)?;
+    match items.first() {
         None => Err(field.error("is empty", FIX)),
-        Some(program) if program.is_empty() => {
-            Err(field.at(0, field.value).error("is empty", "name a program"))
-        }
-        Some(_) => Ok(exec),
+        Some(program) if program.value == "" => Err(program.error("is empty", "name a program")),
+        Some(_) => items.iter().map(|item| item.quoted_text(FIX).map(str::to_string)).collect(),
     }
 }
 
@@ -139,21 +136,19 @@ fn env(root: &Record) -> Result<BTreeMap<String, String>> {
         if key.is_empty() || key.contains(['=', '\0']) {
             return Err(field.error("is no name of a variable", "write a name without `=`"));
         }
-        env.insert(key.clone(), field.text("write the value as a string")?.to_string());
+        env.insert(key.clone(), field.quoted_text("write the value as a string")?.to_string());
     }
     Ok(env)
 }
 
 /// A user or group: a name, or its number.
-fn account(root: &Record, what: &str) -> Result<Option<String>> {
-    let fix = format!("name a {what}");
-    let Some(field) = root.get(what) else { return Ok(None) };
+fn account(field: &Field, fix: &str) -> Result<String> {
     if let Some(number) = whole_number(field.value).and_then(|n| u32::try_from(n).ok()) {
-        return Ok(Some(number.to_string()));
+        return Ok(number.to_string());
     }
-    match field.text(&fix)? {
-        "" => Err(field.error("is empty", &fix)),
-        text => Ok(Some(text.to_string())),
+    match field.text(fix)? {
+        "" => Err(field.error("is empty", fix)),
+        text => Ok(text.to_string()),
     }
 }
 
@@ -197,17 +192,21 @@ fn sockets(root: &Record) -> Result<Vec<SocketSpec>> {
 /// One socket, and the field that holds its path.
 fn socket<'a>(item: &Field<'a>) -> Result<(Field<'a>, SocketSpec)> {
     const FIX: &str = "write a file name such as rpc.sock, an absolute path, or a record with a path";
-    if let Value::String(_) = item.value {
-        let path = socket_path(item)?;
+    if item.value.is_string() {
+        // A string is short for a record of its path, and errors name it so, here as in `check_placed`.
+        let path_field = Field { path: format!("{}.path", item.path), value: item.value };
         let socket = SocketSpec {
-            path,
+            path: socket_path(&path_field)?,
             kind: SocketKind::default(),
             mode: SocketMode::default(),
             optional: false,
             clients: Vec::new(),
             backlog: None,
         };
-        return Ok((Field { path: item.path.clone(), value: item.value }, socket));
+        return Ok((path_field, socket));
+    }
+    if !item.value.is_object() {
+        return Err(item.error(format!("is {}, not a socket", found(item.value)), FIX));
     }
     let record = item.record(FIX)?;
     let Some(path_field) = record.get("path") else { return Err(record.missing("path", FIX)) };
@@ -221,7 +220,10 @@ fn socket<'a>(item: &Field<'a>) -> Result<(Field<'a>, SocketSpec)> {
         ));
     }
     let clients = match record.get("clients") {
-        Some(field) => field.texts("write a list of user or group names")?,
+        Some(field) => {
+            const FIX: &str = "write a list of user or group names";
+            field.items(FIX)?.iter().map(|item| account(item, FIX)).collect::<Result<_>>()?
+        }
         None => Vec::new(),
     };
     let socket = SocketSpec {
@@ -266,7 +268,7 @@ fn kill_other(root: &Record) -> Result<Vec<String>> {
     field.items("write a list of file names or absolute paths")?.iter().map(socket_path).collect()
 }
 
-fn ready(root: &Record, sockets: &[SocketSpec]) -> Result<Ready> {
+fn ready(root: &Record) -> Result<Ready> {
     let mut ready = Ready::default();
     let Some(record) = root.record("ready", "write a record of timeout, marker and notify")? else {
         return Ok(ready);
@@ -287,9 +289,6 @@ fn ready(root: &Record, sockets: &[SocketSpec]) -> Result<Ready> {
         if marker.is_empty() || marker.contains('/') || marker == "." || marker == ".." {
             return Err(field.error(format!("{marker:?} is no file name"), FIX));
         }
-        if sockets.iter().any(|socket| socket.path == marker) {
-            return Err(field.error(format!("{marker:?} is the name of a declared socket"), FIX));
-        }
         ready.marker = Some(marker.to_string());
     }
     ready.notify = record.bool("notify")?.unwrap_or(false);
@@ -308,46 +307,15 @@ fn stop(root: &Record) -> Result<Stop> {
     Ok(stop)
 }
 
-/// A signal by name (`SIGTERM`, `TERM`, `SIGRTMIN+3`) or number.
+/// A signal by name or number.
 fn signal(field: &Field) -> Result<i32> {
     const FIX: &str = "write a name such as SIGTERM (see `kill -l`) or its number";
-    let (number, shown) = match field.value {
-        Value::String(text) => (signal_number(text), format!("{text:?}")),
-        Value::Number(number) => (
-            whole_number(field.value).and_then(|n| i32::try_from(n).ok()).filter(valid_signal),
-            number.to_string(),
-        ),
-        other => return Err(field.error(format!("is {}", found(other)), FIX)),
-    };
-    number.ok_or_else(|| field.error(format!("{shown} is no signal"), FIX))
-}
-
-fn signal_number(text: &str) -> Option<i32> {
-    if let Ok(number) = text.parse::<i32>() {
-        return Some(number).filter(valid_signal);
+    match field.value {
+        Value::String(text) => signal::by_name(text).ok_or(format!("{text:?} is no signal")),
+        Value::Number(number) => signal::by_number(field.value).ok_or(format!("{number} is no signal")),
+        other => Err(format!("is {}, not a signal", found(other))),
     }
-    let name = text.to_ascii_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let real_time = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(""), _) => Some(libc::SIGRTMIN()),
-        (_, Some("")) => Some(libc::SIGRTMAX()),
-        (Some(offset), _) if offset.starts_with('+') => {
-            Some(libc::SIGRTMIN().checked_add(offset.parse().ok()?)?)
-        }
-        (_, Some(offset)) if offset.starts_with('-') => {
-            Some(libc::SIGRTMAX().checked_add(offset.parse().ok()?)?)
-        }
-        _ => None,
-    };
-    match real_time {
-        Some(number) => Some(number).filter(|n| (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(n)),
-        None => format!("SIG{name}").parse::<Signal>().ok().map(|signal| signal as i32),
-    }
-}
-
-/// Signals that can be sent: those with a name, and the real-time ones (32 and 33 are the C library's own).
-fn valid_signal(number: &i32) -> bool {
-    Signal::try_from(*number).is_ok() || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(number)
+    .map_err(|problem| field.error(problem, FIX))
 }
 
 fn restart(root: &Record) -> Result<Restart> {
@@ -399,131 +367,4 @@ fn log(root: &Record) -> Result<Log> {
     }
     log.keep = record.whole("keep", 0..=u32::MAX)?.unwrap_or(log.keep);
     Ok(log)
-}
-
-/// A value and the path that names it in an error.
-struct Field<'a> {
-    path: String,
-    value: &'a Value,
-}
-
-/// An object whose fields are asked for one by one.
-struct Record<'a> {
-    path: String,
-    map: &'a Map<String, Value>,
-}
-
-impl<'a> Field<'a> {
-    fn error(&self, problem: impl Into<String>, fix: &str) -> SpecError {
-        let field = if self.path.is_empty() { "spec" } else { &self.path };
-        SpecError::new(field, problem, fix)
-    }
-
-    fn at(&self, index: usize, value: &'a Value) -> Field<'a> {
-        Field { path: format!("{}[{index}]", self.path), value }
-    }
-
-    /// A string without NUL, which neither exec, a path nor a variable can hold.
-    fn text(&self, fix: &str) -> Result<&'a str> {
-        match self.value {
-            Value::String(text) if text.contains('\0') => Err(self.error("holds a NUL byte", fix)),
-            Value::String(text) => Ok(text),
-            other => Err(self.error(format!("is {}, not a string", found(other)), fix)),
-        }
-    }
-
-    fn items(&self, fix: &str) -> Result<Vec<Field<'a>>> {
-        match self.value {
-            Value::Array(items) => Ok(items.iter().enumerate().map(|(i, value)| self.at(i, value)).collect()),
-            other => Err(self.error(format!("is {}, not a list", found(other)), fix)),
-        }
-    }
-
-    fn texts(&self, fix: &str) -> Result<Vec<String>> {
-        self.items(fix)?.iter().map(|item| item.text(fix).map(str::to_string)).collect()
-    }
-
-    fn record(&self, fix: &str) -> Result<Record<'a>> {
-        match self.value {
-            Value::Object(map) => Ok(Record { path: self.path.clone(), map }),
-            other => Err(self.error(format!("is {}, not a record", found(other)), fix)),
-        }
-    }
-}
-
-impl<'a> Record<'a> {
-    fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
-    }
-
-    fn error(&self, name: &str, problem: &str, fix: &str) -> SpecError {
-        SpecError::new(self.path_of(name), problem, fix)
-    }
-
-    fn missing(&self, name: &str, fix: &str) -> SpecError {
-        self.error(name, "is missing", fix)
-    }
-
-    /// The field of this name, unless it is absent or `null`.
-    fn get(&self, name: &str) -> Option<Field<'a>> {
-        let value = self.map.get(name).filter(|value| !value.is_null())?;
-        Some(Field { path: self.path_of(name), value })
-    }
-
-    fn record(&self, name: &str, fix: &str) -> Result<Option<Record<'a>>> {
-        self.get(name).map(|field| field.record(fix)).transpose()
-    }
-
-    fn bool(&self, name: &str) -> Result<Option<bool>> {
-        let Some(field) = self.get(name) else { return Ok(None) };
-        match field.value {
-            Value::Bool(value) => Ok(Some(*value)),
-            other => {
-                Err(field.error(format!("is {}, not true or false", found(other)), "write true or false"))
-            }
-        }
-    }
-
-    fn duration(&self, name: &str) -> Result<Option<Duration>> {
-        let Some(field) = self.get(name) else { return Ok(None) };
-        parse_duration(field.value).map(Some).map_err(|e| field.error(e.problem, e.fix))
-    }
-
-    fn whole(&self, name: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<u32>> {
-        let Some(field) = self.get(name) else { return Ok(None) };
-        let fix = format!("write a whole number from {} to {}", range.start(), range.end());
-        let Value::Number(shown) = field.value else {
-            return Err(field.error(format!("is {}, not a number", found(field.value)), &fix));
-        };
-        match whole_number(field.value).map(u32::try_from) {
-            Some(Ok(number)) if range.contains(&number) => Ok(Some(number)),
-            Some(_) => Err(field.error(format!("{shown} is out of range"), &fix)),
-            None => Err(field.error(format!("{shown} is not a whole number"), &fix)),
-        }
-    }
-
-    /// One of a few words.
-    fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
-        let Some(field) = self.get(name) else { return Ok(None) };
-        let fix =
-            format!("write one of {}", words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", "));
-        let text = field.text(&fix)?;
-        match words.iter().find(|(word, _)| *word == text) {
-            Some((_, value)) => Ok(Some(*value)),
-            None => Err(field.error(format!("{text:?} is unknown"), &fix)),
-        }
-    }
-}
-
-/// A value's type, and the value where it is short, for an error message.
-pub(crate) fn found(value: &Value) -> String {
-    match value {
-        Value::Null => "null".into(),
-        Value::Bool(value) => format!("a boolean ({value})"),
-        Value::Number(number) => format!("a number ({number})"),
-        Value::String(text) if text.chars().count() <= 40 => format!("a string ({text:?})"),
-        Value::String(_) => "a string".into(),
-        Value::Array(_) => "a list".into(),
-        Value::Object(_) => "a record".into(),
-    }
 }

@@ -136,3 +136,71 @@ fn suggestion(path: &Path) -> String {
         Err(_) => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + 'a {
+        |name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+    }
+
+    fn home(variables: &[(&str, &str)], uid: u32) -> Result<(String, String), String> {
+        let text = |path: PathBuf| path.display().to_string();
+        Home::from_env(&env(variables), uid)
+            .map(|home| (text(home.state), text(home.run)))
+            .map_err(|e| e.to_string())
+    }
+
+    fn folders(state: &str, run: &str) -> Result<(String, String), String> {
+        Ok((state.into(), run.into()))
+    }
+
+    #[test]
+    fn the_table_of_the_header_holds() {
+        let user = [("HOME", "/home/u"), ("XDG_STATE_HOME", "/s"), ("XDG_RUNTIME_DIR", "/run/user/7")];
+        assert_eq!(home(&[("SHIMD_HOME", "/h"), ("XDG_STATE_HOME", "/s")], 7), folders("/h", "/h"));
+        assert_eq!(home(&[("SHIMD_HOME", "/h")], 0), folders("/h", "/h"));
+        assert_eq!(home(&user, 0), folders("/var/lib/shimd", "/run/shimd"));
+        assert_eq!(home(&user, 7), folders("/s/shimd", "/run/user/7/shimd"));
+        assert_eq!(
+            home(&user[..1], 7),
+            folders("/home/u/.local/state/shimd", "/home/u/.local/state/shimd/run")
+        );
+    }
+
+    #[test]
+    fn empty_is_unset_and_a_relative_xdg_folder_is_ignored() {
+        let odd =
+            [("SHIMD_HOME", ""), ("HOME", "/home/u"), ("XDG_STATE_HOME", "s"), ("XDG_RUNTIME_DIR", "r")];
+        assert_eq!(home(&odd, 7), folders("/home/u/.local/state/shimd", "/home/u/.local/state/shimd/run"));
+    }
+
+    #[test]
+    fn a_relative_folder_of_our_own_is_refused() {
+        assert_eq!(
+            home(&[("SHIMD_HOME", "h")], 0).unwrap_err(),
+            "SHIMD_HOME is a relative path (h); set it to an absolute path"
+        );
+        assert_eq!(
+            socket_root(&env(&[("HERO_SOCKET_DIR", "~/s")])).unwrap_err().to_string(),
+            "HERO_SOCKET_DIR is a relative path (~/s); set it to an absolute path (`~` is not expanded here: write $HOME/s)"
+        );
+        assert!(home(&[("HOME", "u")], 7).unwrap_err().starts_with("HOME is a relative path (u)"));
+    }
+
+    #[test]
+    fn without_home_the_user_database_is_asked() {
+        // Root's entry is the one that every machine has.
+        let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap().dir;
+        assert_eq!(user_home(&env(&[]), 0).unwrap(), root);
+        let nobody = user_home(&env(&[]), 4_000_000_001).unwrap_err().to_string();
+        assert!(nobody.contains("no home folder for uid 4000000001"), "{nobody}");
+    }
+
+    #[test]
+    fn sockets_lie_in_the_hero_folder() {
+        assert_eq!(socket_root(&env(&[("HERO_SOCKET_DIR", "/s"), ("HOME", "/u")])).unwrap(), Path::new("/s"));
+        assert_eq!(socket_root(&env(&[("HOME", "/u")])).unwrap(), Path::new("/u/hero/var/sockets"));
+    }
+}

@@ -61,8 +61,8 @@ impl Spec {
         self.env.iter().map(replace).collect()
     }
 
-    /// Checks what depends on where sockets live: that each path fits a socket address, that no two are the same, and
-    /// that `exec` and `env` name declared sockets only.
+    /// Checks what depends on where sockets live: that each path fits a socket address, that no two are the same, that
+    /// the marker is none of them, and that `exec` and `env` name declared sockets only.
     ///
     /// # Errors
     /// The first field that is wrong.
@@ -95,6 +95,10 @@ impl Spec {
                 return Err(SpecError::new(field, problem, "leave one of them out"));
             }
             seen.insert(path, i);
+        }
+        if self.ready.marker.is_some() && seen.contains_key(&self.marker_path(root)) {
+            let problem = format!("{} is a declared socket too", self.marker_path(root).display());
+            return Err(SpecError::new("ready.marker", problem, "write another file name"));
         }
         self.argv(root)?;
         self.environment(root)?;

@@ -73,6 +73,12 @@ impl Request {
     /// # Errors
     /// [`code::PARSE`] for what is not JSON, [`code::INVALID_REQUEST`] for what is no request of JSON-RPC 2.0.
     pub fn parse(message: &[u8]) -> Result<Request, RpcError> {
+        // serde would take an array for a struct, field by field.
+        if message.trim_ascii_start().starts_with(b"[") {
+            return Err(RpcError::invalid_request(
+                "it is a list: batches are not taken, send one request a message",
+            ));
+        }
         let request: Request = serde_json::from_slice(message).map_err(|e| match e.classify() {
             serde_json::error::Category::Data => RpcError::invalid_request(e.to_string()),
             _ => RpcError::parse(e.to_string()),
@@ -134,6 +140,11 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
     Value::deserialize(deserializer).map(Some)
 }
 
+/// `None` for a value of another shape.
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<ErrorData>>, D::Error> {
+    Value::deserialize(deserializer).map(|value| serde_json::from_value(value).ok())
+}
+
 /// An error as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -142,8 +153,8 @@ pub struct RpcError {
     pub code: i64,
     /// What is wrong, in words.
     pub message: String,
-    /// More of it, for programs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// More of it, for programs; what another server may put here is dropped.
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<ErrorData>>,
 }
 
@@ -178,39 +189,35 @@ impl RpcError {
 
     /// The message was not JSON.
     pub fn parse(problem: impl std::fmt::Display) -> RpcError {
-        RpcError { code: code::PARSE, message: format!("the message is not JSON: {problem}"), data: None }
+        let error =
+            RpcError::failed(format!("the message is not JSON: {problem}"), "send one JSON object a message");
+        RpcError { code: code::PARSE, ..error }
     }
 
     /// The message was JSON and no request.
     pub fn invalid_request(problem: impl std::fmt::Display) -> RpcError {
-        RpcError {
-            code: code::INVALID_REQUEST,
-            message: format!("not a JSON-RPC 2.0 request: {problem}"),
-            data: None,
-        }
+        let help = r#"send {"jsonrpc": "2.0", "id": 1, "method": "rpc.discover"} to learn the methods"#;
+        let error = RpcError::failed(format!("not a JSON-RPC 2.0 request: {problem}"), help);
+        RpcError { code: code::INVALID_REQUEST, ..error }
     }
 
     /// There is no such method.
     pub fn no_method(method: &str) -> RpcError {
-        let help = "rpc.discover lists the methods; a newer client may need a newer shimd".to_string();
-        let data = ErrorData { kind: kind::VERSION.into(), help: Some(help), ..ErrorData::default() };
-        RpcError {
-            code: code::NO_METHOD,
-            message: format!("no method {method:?}"),
-            data: Some(Box::new(data)),
-        }
+        let help = "rpc.discover lists the methods; a newer client needs a newer shimd";
+        RpcError { code: code::NO_METHOD, ..RpcError::version(format!("no method {method:?}"), help) }
     }
 
     /// The params are not as the method needs them.
     pub fn invalid_params(problem: impl Into<String>) -> RpcError {
-        RpcError { code: code::INVALID_PARAMS, message: problem.into(), data: None }
+        let error = RpcError::failed(problem, "rpc.discover tells the params of each method");
+        RpcError { code: code::INVALID_PARAMS, ..error }
     }
 
     /// A fault of the daemon.
     pub fn internal(problem: impl Into<String>) -> RpcError {
-        let help = "see shimd's own log; a report of this is welcome".to_string();
-        let data = ErrorData { kind: kind::INTERNAL.into(), help: Some(help), ..ErrorData::default() };
-        RpcError { code: code::INTERNAL, message: problem.into(), data: Some(Box::new(data)) }
+        let error =
+            RpcError::app(kind::INTERNAL, problem, "see shimd.log in the daemon's home, and report it");
+        RpcError { code: code::INTERNAL, ..error }
     }
 
     /// No service of this name is registered.
@@ -266,13 +273,80 @@ impl RpcError {
         RpcError::app(kind::STORE, message, help)
     }
 
-    /// The kind, `internal` where the error names none.
+    /// The kind, `failed` where the error names none.
     pub fn kind(&self) -> &str {
-        self.data.as_ref().map_or(kind::INTERNAL, |data| &data.kind)
+        self.data.as_ref().map_or(kind::FAILED, |data| &data.kind)
     }
 
     /// What to do next, where the error says it.
     pub fn help(&self) -> Option<&str> {
         self.data.as_ref()?.help.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn params_stay_as_they_were_written() {
+        let text =
+            br#"{"jsonrpc":"2.0","id":7,"method":"service.set","params":{"spec": {"b":1.0,  "a":[]}}}"#;
+        let request = Request::parse(text).unwrap();
+        assert_eq!(request.params.unwrap().get(), r#"{"spec": {"b":1.0,  "a":[]}}"#);
+        assert_eq!((request.id, request.method.as_str()), (Some(json!(7)), "service.set"));
+    }
+
+    #[test]
+    fn an_id_of_null_is_not_a_notification() {
+        let id = |text: &str| Request::parse(text.as_bytes()).unwrap().id;
+        assert_eq!(id(r#"{"jsonrpc":"2.0","method":"m"}"#), None);
+        assert_eq!(
+            id(r#"{"jsonrpc":"2.0","method":"m","id":null,"params":null,"more":1}"#),
+            Some(Value::Null)
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_says_why() {
+        for (text, code, problem) in [
+            ("", code::PARSE, "EOF while parsing a value at line 1 column 0"),
+            ("{", code::PARSE, "EOF while parsing an object"),
+            ("{]", code::PARSE, "at line 1 column 2"),
+            (r#"{"jsonrpc":"2.0","method":"m","params":{x}}"#, code::PARSE, "column"),
+            ("\u{fffd}", code::PARSE, "expected value"),
+            (r#" [{"jsonrpc":"2.0","method":"m"}]"#, code::INVALID_REQUEST, "batches are not taken"),
+            ("3", code::INVALID_REQUEST, "invalid type: integer"),
+            (r#"{"jsonrpc":"2.0"}"#, code::INVALID_REQUEST, "missing field `method`"),
+            (r#"{"jsonrpc":"1.0","method":"m"}"#, code::INVALID_REQUEST, r#"jsonrpc is "1.0", not "2.0""#),
+            (r#"{"jsonrpc":"2.0","method":"m","id":{}}"#, code::INVALID_REQUEST, "id is neither"),
+        ] {
+            let error = Request::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error.code, code, "{text}");
+            assert!(error.message.contains(problem), "{text}: {}", error.message);
+            assert_eq!((error.kind(), error.help().is_some()), (kind::FAILED, true));
+        }
+    }
+
+    #[test]
+    fn a_response_holds_a_result_or_an_error() {
+        let text = |outcome| serde_json::to_string(&Response::new(json!(1), outcome)).unwrap();
+        assert_eq!(text(Ok(Value::Null)), r#"{"jsonrpc":"2.0","id":1,"result":null}"#);
+        let error = RpcError::bad_spec(SpecError::new("exec", "is empty", "name a program"));
+        assert_eq!(
+            text(Err(error)),
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"exec: is empty","data":{"kind":"bad_spec","field":"exec","help":"name a program"}}}"#
+        );
+    }
+
+    #[test]
+    fn an_error_survives_the_wire_and_another_servers_is_read() {
+        let error = RpcError::unknown_service("web", "register it");
+        assert_eq!(serde_json::from_value::<RpcError>(json!(error)).unwrap(), error);
+        let other = json!({"code": 1, "message": "no", "data": "text"});
+        let other: RpcError = serde_json::from_value(other).unwrap();
+        assert_eq!((other.kind(), other.help()), (kind::FAILED, None));
     }
 }

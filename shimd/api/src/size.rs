@@ -5,6 +5,9 @@
 
 use serde_json::Value;
 
+use crate::number::{Quantity, quantities, scaled, whole_number};
+use crate::walk::found;
+
 const FIX: &str = "write a size such as 500kB, 10MB or 10MiB, or a whole number of bytes";
 
 /// A value that is no size.
@@ -44,7 +47,7 @@ pub fn parse_size(value: &Value) -> Result<u64, BadSize> {
             }
             _ => Err(bad(format!("{text:?} is not a size"))),
         },
-        other => Err(bad(format!("is {}, not a size", crate::parse::found(other)))),
+        other => Err(bad(format!("is {}, not a size", found(other)))),
     }
 }
 
@@ -66,55 +69,42 @@ fn unit_bytes(unit: &str) -> Option<u64> {
     base.checked_pow(u32::try_from(power).ok()?)
 }
 
-/// A number as written, and the letters after it.
-pub(crate) struct Quantity<'a> {
-    pub(crate) number: &'a str,
-    pub(crate) unit: &'a str,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// The numbers and units of a text, in their order; `None` where it is not made of these, or is empty.
-pub(crate) fn quantities(text: &str) -> Option<Vec<Quantity<'_>>> {
-    let mut parts = Vec::new();
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let (number, after) = split(rest, |c| c.is_ascii_digit() || matches!(c, '.' | '_'));
-        let (unit, after) = split(after.trim_start(), char::is_alphabetic);
-        if !number.starts_with(|c: char| c.is_ascii_digit()) || number.matches('.').count() > 1 {
-            return None;
+    use super::*;
+
+    #[test]
+    fn nushell_spellings_are_read() {
+        for (value, bytes) in [
+            (json!(10_000_000), 10_000_000),
+            (json!("0B"), 0),
+            (json!("10MB"), 10_000_000),
+            (json!("10MiB"), 10_485_760),
+            (json!("10kb"), 10_000),
+            (json!(" 1.5 KiB "), 1_536),
+            (json!("1_000 b"), 1_000),
+            (json!("9EB"), 9_000_000_000_000_000_000),
+        ] {
+            assert_eq!(parse_size(&value), Ok(bytes), "{value}");
         }
-        parts.push(Quantity { number, unit });
-        rest = after.trim_start();
     }
-    (!parts.is_empty()).then_some(parts)
-}
 
-fn split(text: &str, inside: impl Fn(char) -> bool) -> (&str, &str) {
-    text.split_at(text.find(|c| !inside(c)).unwrap_or(text.len()))
-}
-
-/// `number` (digits, at most one point, `_` between digits) times `unit`, what is under one whole dropped; `None` where
-/// it has more digits than a 64-bit number can mean.
-pub(crate) fn scaled(number: &str, unit: u64) -> Option<i128> {
-    let plain: String = number.chars().filter(|c| *c != '_').collect();
-    let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
-    let whole: u64 = whole.parse().ok()?;
-    // 18 digits are finer than one part in the largest unit.
-    let fraction: String = fraction.chars().take(18).collect();
-    let parts: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let scale = 10i128.pow(u32::try_from(fraction.len()).ok()?);
-    let unit = i128::from(unit);
-    Some(i128::from(whole) * unit + i128::from(parts) * unit / scale)
-}
-
-/// The whole number that a JSON number is; `1e9` is one too.
-pub(crate) fn whole_number(value: &Value) -> Option<i128> {
-    if let Some(number) = value.as_i64() {
-        return Some(number.into());
+    #[test]
+    fn others_are_refused_with_what_was_found() {
+        for (value, problem) in [
+            (json!(-1), "-1 is negative"),
+            (json!(0.5), "0.5 is not a whole number of bytes"),
+            (json!("10"), "\"10\" has no unit"),
+            (json!("10M"), "\"10M\" has an unknown unit \"M\""),
+            (json!("10iB"), "\"10iB\" has an unknown unit \"iB\""),
+            (json!("1MB 5kB"), "\"1MB 5kB\" is not a size"),
+            (json!("-1MB"), "\"-1MB\" is negative"),
+            (json!("99EiB"), "99EiB is too large"),
+            (json!({}), "is a record, not a size"),
+        ] {
+            assert_eq!(parse_size(&value).unwrap_err().problem, problem);
+        }
     }
-    if let Some(number) = value.as_u64() {
-        return Some(number.into());
-    }
-    let number = value.as_f64()?;
-    // Within the range in which a float counts exactly.
-    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i128)
 }
