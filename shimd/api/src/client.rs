@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::duration::format_duration;
 use crate::place::MAX_SOCKET_PATH;
-use crate::rpc::{RpcError, kind};
+use crate::rpc::{RpcError, kind, present};
 use crate::wire::Progress;
 
 /// The longest line that is taken from a daemon, in bytes.
@@ -145,8 +145,8 @@ impl ClientError {
 
 /// One connection to a daemon, for one call at a time.
 ///
-/// After any error but [`ClientError::Rpc`] the connection is out of step and answers every further call with
-/// [`ClientError::Closed`]: connect anew.
+/// After any error but [`ClientError::Rpc`], and after a refusal that came before the request was written whole, the
+/// connection is out of step and answers every further call with [`ClientError::Closed`]: connect anew.
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
@@ -166,8 +166,8 @@ struct Message {
     method: Option<String>,
     #[serde(default)]
     params: Value,
-    #[serde(default)]
-    result: Value,
+    #[serde(default, deserialize_with = "present")]
+    result: Option<Value>,
     error: Option<RpcError>,
 }
 
@@ -230,11 +230,12 @@ impl Client {
                 errno: None,
             });
         }
-        let outcome = self.exchange(method, params, deadline, on_progress, cancelled);
-        self.out_of_step = !matches!(outcome, Ok(_) | Err(ClientError::Rpc(_)));
-        outcome
+        self.out_of_step = true;
+        let outcome = self.exchange(method, params, deadline, on_progress, cancelled)?;
+        Ok(outcome?)
     }
 
+    /// The daemon's answer to one request.
     fn exchange(
         &mut self,
         method: &str,
@@ -242,7 +243,7 @@ impl Client {
         deadline: Duration,
         on_progress: &mut dyn FnMut(Progress),
         cancelled: &dyn Fn() -> bool,
-    ) -> Result<Value, ClientError> {
+    ) -> Result<Result<Value, RpcError>, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
         let mut request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
@@ -253,7 +254,11 @@ impl Client {
         loop {
             while let Some(line) = self.line(&mut seen) {
                 match self.understand(&line, id)? {
-                    Some(Answer::Outcome(outcome)) => return Ok(outcome?),
+                    Some(Answer::Outcome(outcome)) => {
+                        // What is left of a request that was refused early would spoil the next.
+                        self.out_of_step = !unsent.is_empty();
+                        return Ok(outcome);
+                    }
                     Some(Answer::Progress(progress)) => {
                         limit = Limit::new(deadline);
                         on_progress(progress);
@@ -285,7 +290,8 @@ impl Client {
 
     /// The next whole line, its newline taken off; `seen` is how much of what is unread holds none.
     fn line(&mut self, seen: &mut usize) -> Option<Vec<u8>> {
-        let Some(end) = self.unread.iter().skip(*seen).position(|byte| *byte == b'\n') else {
+        let unseen = self.unread.get(*seen..).unwrap_or_default();
+        let Some(end) = unseen.iter().position(|byte| *byte == b'\n') else {
             *seen = self.unread.len();
             return None;
         };
@@ -311,10 +317,13 @@ impl Client {
             // A newer daemon may tell more than this client knows.
             (Some(_), _) => Ok(None),
             // A request that could not be read is refused without its id.
-            (None, Some(error)) if message.id.is_null() => Ok(Some(Answer::Outcome(Err(error)))),
-            (None, error) if message.id == id => {
-                Ok(Some(Answer::Outcome(error.map_or(Ok(message.result), Err))))
+            (None, Some(error)) if message.id.is_null() || message.id == id => {
+                Ok(Some(Answer::Outcome(Err(error))))
             }
+            (None, None) if message.id == id => match message.result {
+                Some(result) => Ok(Some(Answer::Outcome(Ok(result)))),
+                None => Err(self.protocol("neither a result nor an error".into())),
+            },
             (None, _) => {
                 Err(self.protocol(format!("an answer to request {}, which was not asked", message.id)))
             }
