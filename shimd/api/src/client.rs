@@ -2,7 +2,7 @@
 //!
 //! Over `interprocess`, with two things seen to here. Its bounded wait takes a full queue (EAGAIN) for a connection under
 //! way, which a Unix socket never is: so the connect is deferred, and asked again until the socket has a peer. And reads
-//! and writes do not block: poll(2) waits for both at once, [`TICK`] at a time, so that a refusal that comes before the
+//! and writes do not block: poll(2) waits for both at once, 20 ms at a time, so that a refusal that comes before the
 //! request is written whole is still read.
 
 use std::fs::{File, OpenOptions};
