@@ -1,1 +1,38 @@
-//! Skeleton.
+//! Kernel truth against directory truth: a [`Verdict`] for any Unix socket path.
+//!
+//! A Unix socket has two halves that come apart: the listener, which the kernel keeps for as long as a
+//! process holds it, and the directory entry, by which clients find it and which anyone may remove. This
+//! crate asks both sides and says how they stand. It changes nothing and connects to nothing.
+//!
+//! ```no_run
+//! use socket_audit::{Auditor, Expect, Verdict};
+//!
+//! let mut auditor = Auditor::new()?;
+//! for finding in auditor.audit(&[Expect::path("/run/redis.sock")]) {
+//!     if finding.verdict != Verdict::Ok {
+//!         println!("{}: {}: {}", finding.path.display(), finding.verdict, finding.reason);
+//!     }
+//! }
+//! # Ok::<(), socket_audit::AuditError>(())
+//! ```
+
+mod audit;
+mod dentry;
+mod diag;
+mod error;
+mod listener;
+mod message;
+mod names;
+pub mod procfs;
+mod reason;
+mod system;
+pub mod verdict;
+
+pub use audit::{Auditor, Expect, Finding, Owner};
+pub use dentry::{Dentry, DentryKind, Mounts, look};
+pub use diag::Diag;
+pub use error::AuditError;
+pub use listener::{Listener, ListenerId, ListenerState, Name, SocketKind, Vfs};
+pub use procfs::{Process, describe, same_view};
+pub use system::SystemReport;
+pub use verdict::Verdict;

@@ -1,0 +1,258 @@
+//! What lies at a path, in the terms in which sock_diag names a listener's inode.
+//!
+//! sock_diag gives the superblock's device. `st_dev` is another number on btrfs and on some overlays, so the
+//! device is found by the mount that the path is on: `statx` gives its id, mountinfo the mount's device. The
+//! table of mounts is read once, and again when the kernel says that it changed (`POLLPRI`, proc(5)), for a
+//! mount id may be given anew to another file system.
+#![allow(unsafe_code)] // statx: nix has no wrapper
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::NixPath;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::error::AuditError;
+use crate::listener::Vfs;
+
+/// What kind of file a dentry names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DentryKind {
+    /// A socket.
+    Socket,
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A block or character device.
+    Device,
+}
+
+impl DentryKind {
+    fn of(mode: u32) -> DentryKind {
+        match mode & libc::S_IFMT {
+            libc::S_IFSOCK => DentryKind::Socket,
+            libc::S_IFDIR => DentryKind::Folder,
+            libc::S_IFLNK => DentryKind::Symlink,
+            libc::S_IFIFO => DentryKind::Fifo,
+            libc::S_IFBLK | libc::S_IFCHR => DentryKind::Device,
+            _ => DentryKind::File,
+        }
+    }
+
+    /// In words, with its article.
+    pub fn words(self) -> &'static str {
+        match self {
+            DentryKind::Socket => "a socket",
+            DentryKind::File => "a regular file",
+            DentryKind::Folder => "a folder",
+            DentryKind::Symlink => "a symbolic link",
+            DentryKind::Fifo => "a named pipe",
+            DentryKind::Device => "a device",
+        }
+    }
+}
+
+/// A directory entry and the inode that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dentry {
+    /// What it is.
+    pub kind: DentryKind,
+    /// The superblock's device in the kernel's encoding, `major << 20 | minor`.
+    pub dev: u32,
+    /// The inode number.
+    pub ino: u64,
+    /// The permission bits, without the file type.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// When the inode last changed, in seconds and nanoseconds (ctime): tells it from a former holder of
+    /// its number, which ext4 gives away at once.
+    pub changed: (i64, u32),
+}
+
+impl Dentry {
+    /// The inode as sock_diag would name it.
+    pub fn vfs(&self) -> Vfs {
+        Vfs { dev: self.dev, ino: self.ino as u32 }
+    }
+}
+
+/// Looks at `path` itself, not at what a link there leads to; `None` if nothing lies there. Looking at many
+/// paths is cheaper with one [`Mounts`].
+///
+/// # Errors
+/// [`AuditError::Look`], for instance where the folder may not be searched.
+pub fn look(path: &Path) -> Result<Option<Dentry>, AuditError> {
+    Mounts::new().look(path)
+}
+
+/// Looks at paths with a table of mounts that is read as seldom as can be.
+#[derive(Debug)]
+pub struct Mounts {
+    table: Option<File>,
+    devices: HashMap<u64, u32>,
+    /// The last answer: neighbours are mostly on one mount.
+    last: Option<(u64, u32)>,
+}
+
+impl Default for Mounts {
+    fn default() -> Mounts {
+        Mounts::new()
+    }
+}
+
+impl Mounts {
+    /// The mounts of this process.
+    pub fn new() -> Mounts {
+        Mounts::of(Path::new("/proc/self/mountinfo"))
+    }
+
+    /// The mounts of another process, for looking through its `/proc/<pid>/root`.
+    pub(crate) fn of_process(pid: i32) -> Mounts {
+        Mounts::of(Path::new(&format!("/proc/{pid}/mountinfo")))
+    }
+
+    /// Without a readable table devices are taken from `st_dev`, which is right on most file systems.
+    fn of(table: &Path) -> Mounts {
+        let mut mounts = Mounts { table: File::open(table).ok(), devices: HashMap::new(), last: None };
+        mounts.read();
+        mounts
+    }
+
+    /// Reads the table again if it changed since it was last read. Call it before a round of looks.
+    pub fn refresh(&mut self) {
+        let Some(table) = &self.table else { return };
+        let mut watched = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
+        let changed = PollFlags::POLLPRI | PollFlags::POLLERR;
+        if poll(&mut watched, PollTimeout::ZERO).is_ok()
+            && watched.iter().filter_map(PollFd::revents).any(|events| events.intersects(changed))
+        {
+            self.read();
+        }
+    }
+
+    /// As the free function [`look`].
+    ///
+    /// # Errors
+    /// [`AuditError::Look`], for instance where the folder may not be searched.
+    pub fn look(&mut self, path: &Path) -> Result<Option<Dentry>, AuditError> {
+        self.dentry(path, libc::AT_SYMLINK_NOFOLLOW)
+    }
+
+    /// Looks at what `path` leads to; `None` also for a link that leads nowhere or in a circle.
+    ///
+    /// # Errors
+    /// [`AuditError::Look`], for instance where the folder may not be searched.
+    pub fn follow(&mut self, path: &Path) -> Result<Option<Dentry>, AuditError> {
+        match self.dentry(path, 0) {
+            Err(AuditError::Look { errno: Errno::ELOOP, .. }) => Ok(None),
+            answer => answer,
+        }
+    }
+
+    fn dentry(&mut self, path: &Path, flags: libc::c_int) -> Result<Option<Dentry>, AuditError> {
+        let found = match statx(path, flags | libc::AT_NO_AUTOMOUNT) {
+            Ok(found) => found,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(errno) => return Err(AuditError::Look { path: path.to_owned(), errno }),
+        };
+        let mode = u32::from(found.stx_mode);
+        Ok(Some(Dentry {
+            kind: DentryKind::of(mode),
+            dev: self.device(&found),
+            ino: found.stx_ino,
+            mode: mode & !libc::S_IFMT,
+            uid: found.stx_uid,
+            gid: found.stx_gid,
+            changed: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
+        }))
+    }
+
+    fn device(&mut self, found: &libc::statx) -> u32 {
+        let own = encode(found.stx_dev_major, found.stx_dev_minor);
+        if found.stx_mask & libc::STATX_MNT_ID == 0 {
+            return own; // before Linux 5.8
+        }
+        let mount = found.stx_mnt_id;
+        if let Some((last, device)) = self.last
+            && last == mount
+        {
+            return device;
+        }
+        if !self.devices.contains_key(&mount) {
+            self.read();
+        }
+        let device = self.devices.get(&mount).copied().unwrap_or(own);
+        self.last = Some((mount, device));
+        device
+    }
+
+    fn read(&mut self) {
+        self.last = None;
+        let mut bytes = Vec::new();
+        if let Some(table) = &mut self.table
+            && table.rewind().is_ok()
+            && table.read_to_end(&mut bytes).is_ok()
+        {
+            self.devices = bytes.split(|byte| *byte == b'\n').filter_map(mount).collect();
+        }
+    }
+}
+
+/// A line of mountinfo (proc(5)): `id parent major:minor …`.
+fn mount(line: &[u8]) -> Option<(u64, u32)> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let mut next = || std::str::from_utf8(fields.next()?).ok();
+    let id = next()?.parse().ok()?;
+    let _parent = next()?;
+    let (major, minor) = next()?.split_once(':')?;
+    Some((id, encode(major.parse().ok()?, minor.parse().ok()?)))
+}
+
+fn encode(major: u32, minor: u32) -> u32 {
+    major << 20 | minor
+}
+
+fn statx(path: &Path, flags: libc::c_int) -> Result<libc::statx, Errno> {
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    let result = path.with_nix_path(|path| {
+        // SAFETY: `path` ends in NUL, and `found` is room for one statx, which is all the kernel writes.
+        unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, found.as_mut_ptr()) }
+    })?;
+    Errno::result(result)?;
+    // SAFETY: every field of statx is an integer, so zeroes are a value of it, whatever the kernel filled in.
+    Ok(unsafe { found.assume_init() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_mountinfo_gives_its_device() {
+        let line = b"36 35 98:17 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        assert_eq!(mount(line), Some((36, 98 << 20 | 17)));
+        assert_eq!(mount(b""), None);
+        assert_eq!(mount(b"1 2 3"), None);
+    }
+
+    #[test]
+    fn nothing_at_a_path_is_no_error_and_a_path_that_cannot_be_asked_for_is() {
+        assert_eq!(look(Path::new("/proc/self/no-such-file")), Ok(None));
+        assert_eq!(look(Path::new("/proc/self/comm/below-a-file")), Ok(None));
+        assert!(look(Path::new(&"x".repeat(300))).is_err());
+    }
+}

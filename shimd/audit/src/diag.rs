@@ -1,0 +1,201 @@
+//! Asks the kernel which Unix sockets there are: NETLINK_SOCK_DIAG, spoken by hand.
+//!
+//! A dump can miss a live socket while others come and go, so what it does not show is a suspicion; a single
+//! query is an answer. Only sockets of the network namespace that the [`Diag`] was opened in are seen.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvmsg, sendto, setsockopt,
+    socket, sockopt::ReceiveTimeout,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::error::AuditError;
+use crate::listener::Listener;
+use crate::message::{self, Malformed, Message, Messages};
+
+/// What the kernel fills at most; a larger buffer is no faster.
+const BUFFER: usize = 32 * 1024;
+/// The kernel answers at once; this only keeps a broken one from hanging its caller.
+const PATIENCE_SECONDS: i64 = 5;
+
+/// All listeners of one dump.
+#[derive(Debug, Default)]
+pub(crate) struct Dump {
+    pub(crate) listeners: Vec<Listener>,
+    /// Equal for two dumps that saw the same sockets in LISTEN and CLOSE, listeners or not.
+    pub(crate) fingerprint: u64,
+}
+
+/// A conversation with the kernel's sock_diag. Needs no privilege.
+#[derive(Debug)]
+pub struct Diag {
+    socket: OwnedFd,
+    seq: u32,
+    buffer: Vec<u8>,
+}
+
+impl Diag {
+    /// Opens a conversation about the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`AuditError::Diag`] where the kernel or a sandbox forbids it.
+    pub fn open() -> Result<Diag, AuditError> {
+        Ok(Diag { socket: connect()?, seq: 0, buffer: vec![0; BUFFER] })
+    }
+
+    /// Every bound socket that is no connection, datagram sockets with a peer included. May miss some and
+    /// show some twice while others come and go.
+    ///
+    /// # Errors
+    /// [`AuditError::Diag`] or [`AuditError::Malformed`], after a second attempt.
+    pub fn dump(&mut self) -> Result<Vec<Listener>, AuditError> {
+        self.dump_states(message::LISTEN | message::CLOSE | message::ESTABLISHED).map(|dump| dump.listeners)
+    }
+
+    /// The same without ESTABLISHED: it passes over every connection, and over datagram sockets with a peer.
+    pub(crate) fn dump_quick(&mut self) -> Result<Dump, AuditError> {
+        self.dump_states(message::LISTEN | message::CLOSE)
+    }
+
+    /// As [`Diag::dump`], with the fingerprint.
+    pub(crate) fn dump_deep(&mut self) -> Result<Dump, AuditError> {
+        self.dump_states(message::LISTEN | message::CLOSE | message::ESTABLISHED)
+    }
+
+    /// The one socket with this inode and cookie, if it still lives and is no connection.
+    ///
+    /// # Errors
+    /// [`AuditError::Diag`] or [`AuditError::Malformed`], after a second attempt.
+    pub fn query(&mut self, inode: u64, cookie: u64) -> Result<Option<Listener>, AuditError> {
+        let Ok(inode) = u32::try_from(inode) else { return Ok(None) };
+        if inode == 0 {
+            return Ok(None);
+        }
+        self.twice(|diag| {
+            let mut found = None;
+            let refused = diag.converse(message::REQUEST, 0, inode, cookie, &mut |socket| {
+                found = message::listener(socket)?;
+                Ok(())
+            })?;
+            match refused {
+                0 => Ok(found),
+                errno if errno == libc::ENOENT || errno == libc::ESTALE => Ok(None),
+                errno => Err(AuditError::Diag { step: "query", errno: Errno::from_raw(errno) }),
+            }
+        })
+    }
+
+    fn dump_states(&mut self, states: u32) -> Result<Dump, AuditError> {
+        self.twice(|diag| {
+            let mut dump = Dump::default();
+            let refused =
+                diag.converse(message::REQUEST | message::DUMP, states, 0, u64::MAX, &mut |socket| {
+                    dump.fingerprint = dump.fingerprint.wrapping_add(message::fingerprint(socket));
+                    dump.listeners.extend(message::listener(socket)?);
+                    Ok(())
+                })?;
+            match refused {
+                0 => Ok(dump),
+                errno => Err(AuditError::Diag { step: "dump", errno: Errno::from_raw(errno) }),
+            }
+        })
+    }
+
+    /// Asks again on a fresh socket after a failure: the old one may still hold a half-read answer.
+    fn twice<T>(&mut self, mut ask: impl FnMut(&mut Diag) -> Result<T, AuditError>) -> Result<T, AuditError> {
+        match ask(self) {
+            Err(_) => {
+                self.socket = connect()?;
+                ask(self)
+            }
+            answer => answer,
+        }
+    }
+
+    /// One request and its whole answer; gives the errno that ended it, or 0.
+    fn converse(
+        &mut self,
+        flags: u16,
+        states: u32,
+        inode: u32,
+        cookie: u64,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>,
+    ) -> Result<i32, AuditError> {
+        self.seq = self.seq.wrapping_add(1);
+        let request = message::request(flags, self.seq, states, inode, cookie);
+        retry(|| sendto(self.socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty()))
+            .map_err(|errno| AuditError::Diag { step: "request", errno })?;
+        loop {
+            let len = self.receive()?;
+            let datagram = self.buffer.get(..len).unwrap_or_default();
+            for message in Messages::new(datagram, self.seq) {
+                match message? {
+                    Message::Socket(socket) => {
+                        each(socket)?;
+                        if flags & message::DUMP == 0 {
+                            return Ok(0);
+                        }
+                    }
+                    Message::Done(errno) | Message::Error(errno) => return Ok(errno),
+                    Message::Other => {}
+                }
+            }
+        }
+    }
+
+    /// One datagram of the kernel's into the buffer.
+    fn receive(&mut self) -> Result<usize, AuditError> {
+        loop {
+            let (bytes, cut, from) = retry(|| {
+                let mut room = [IoSliceMut::new(&mut self.buffer)];
+                let got =
+                    recvmsg::<NetlinkAddr>(self.socket.as_raw_fd(), &mut room, None, MsgFlags::empty())?;
+                Ok((got.bytes, got.flags.contains(MsgFlags::MSG_TRUNC), got.address.map(|from| from.pid())))
+            })
+            .map_err(|errno| AuditError::Diag { step: "answer", errno })?;
+            if cut {
+                return Err(AuditError::Malformed("a datagram is larger than the kernel's own limit"));
+            }
+            if bytes == 0 {
+                return Err(AuditError::Malformed("an empty datagram"));
+            }
+            if from.is_none_or(|pid| pid == 0) {
+                return Ok(bytes);
+            }
+        }
+    }
+}
+
+impl From<Malformed> for AuditError {
+    fn from(Malformed(what): Malformed) -> AuditError {
+        AuditError::Malformed(what)
+    }
+}
+
+fn connect() -> Result<OwnedFd, AuditError> {
+    let open = || {
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkSockDiag,
+        )?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
+        Ok(socket)
+    };
+    open().map_err(|errno| AuditError::Diag { step: "open", errno })
+}
+
+/// Again after a signal.
+fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Which processes hold a socket: `/proc/<pid>/fd` (proc(5)). There is no shorter way from a socket to its
+//! processes; the kernel keeps no record of them.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::stat::Mode;
+
+use crate::error::AuditError;
+
+/// A process in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its process id.
+    pub pid: i32,
+    /// Its command name (`comm`).
+    pub name: String,
+    /// Its executable, where this user may know it.
+    pub exe: Option<PathBuf>,
+    /// Its effective user.
+    pub uid: Option<u32>,
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pid {} ({})", self.pid, self.name)
+    }
+}
+
+/// Describes a process; `None` if there is none of this id.
+pub fn describe(pid: i32) -> Option<Process> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned();
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    Some(Process { pid, name, exe, uid: uid(pid) })
+}
+
+/// The effective user of a process. Not the owner of `/proc/<pid>`, which is root for one that is not dumpable.
+pub(crate) fn uid(pid: i32) -> Option<u32> {
+    status(pid, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    status(pid, "PPid:")?.trim().parse().ok()
+}
+
+fn status(pid: i32, field: &str) -> Option<String> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    String::from_utf8_lossy(&status).lines().find_map(|line| line.strip_prefix(field).map(str::to_owned))
+}
+
+/// The sockets of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Descriptors {
+    /// Their inodes; none if the process is gone.
+    Sockets(HashSet<u64>),
+    /// This user may not read them.
+    Unreadable,
+}
+
+/// Reads which sockets a process holds.
+pub fn descriptors(pid: i32) -> Descriptors {
+    let mut sockets = HashSet::new();
+    match each_socket(pid, |inode| {
+        sockets.insert(inode);
+    }) {
+        Ok(()) | Err(Errno::ENOENT | Errno::ESRCH) => Descriptors::Sockets(sockets),
+        Err(_) => Descriptors::Unreadable,
+    }
+}
+
+/// Whether a process holds a socket; `None` if this user may not know.
+pub fn holds(pid: i32, socket_inode: u64) -> Option<bool> {
+    match descriptors(pid) {
+        Descriptors::Sockets(sockets) => Some(sockets.contains(&socket_inode)),
+        Descriptors::Unreadable => None,
+    }
+}
+
+/// Who holds which sockets, as one walk over `/proc` saw it.
+#[derive(Debug, Clone, Default)]
+pub struct Census {
+    holders: HashMap<u64, Vec<i32>>,
+    /// Processes whose descriptors this user may not read, with their users.
+    pub unreadable: Vec<(i32, Option<u32>)>,
+}
+
+impl Census {
+    /// Walks `/proc` once. Looks at the sockets in `wanted`, or at all.
+    ///
+    /// # Errors
+    /// [`AuditError::Proc`] if `/proc` cannot be listed.
+    pub fn take(wanted: Option<&HashSet<u64>>) -> Result<Census, AuditError> {
+        let mut census = Census::default();
+        for pid in processes()? {
+            let seen = each_socket(pid, |inode| {
+                if wanted.is_none_or(|wanted| wanted.contains(&inode)) {
+                    let pids = census.holders.entry(inode).or_default();
+                    if pids.last() != Some(&pid) {
+                        pids.push(pid);
+                    }
+                }
+            });
+            match seen {
+                Ok(()) | Err(Errno::ENOENT | Errno::ESRCH) => {}
+                Err(_) => census.unreadable.push((pid, uid(pid))),
+            }
+        }
+        Ok(census)
+    }
+
+    /// The processes that hold a socket, as far as they could be read.
+    pub fn holders(&self, socket_inode: u64) -> &[i32] {
+        self.holders.get(&socket_inode).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// The processes that hold each of `inodes`, by one walk.
+///
+/// # Errors
+/// [`AuditError::Proc`] if `/proc` cannot be listed.
+pub fn holders(inodes: &HashSet<u64>) -> Result<Census, AuditError> {
+    Census::take(Some(inodes))
+}
+
+/// Whether a process sees files as we do: the same mount namespace and root. One that cannot be asked is taken
+/// to: it is another user's on this machine, far more often than a container's.
+pub fn same_view(pid: i32) -> bool {
+    let differs = |what: &str| {
+        let read = |who: &str| fs::read_link(format!("/proc/{who}/{what}"));
+        matches!((read("self"), read(&pid.to_string())), (Ok(ours), Ok(theirs)) if ours != theirs)
+    };
+    !differs("ns/mnt") && !differs("root")
+}
+
+/// The one of several holders to name: not init, which holds the sockets it activates services with, and
+/// rather a parent than the workers that inherited from it.
+pub(crate) fn foremost(pids: &[i32]) -> Option<i32> {
+    match pids {
+        [] => None,
+        [only] => Some(*only),
+        several => {
+            let candidates = || several.iter().copied().filter(|pid| *pid != 1);
+            candidates()
+                .find(|pid| parent(*pid).is_none_or(|parent| parent == 1 || !several.contains(&parent)))
+                .or_else(|| candidates().next())
+        }
+    }
+}
+
+/// Every process id, in no order.
+pub(crate) fn processes() -> Result<Vec<i32>, AuditError> {
+    let path = Path::new("/proc");
+    let failed = |error: io::Error| AuditError::Proc {
+        path: path.to_owned(),
+        errno: error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw),
+    };
+    let mut pids = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        pids.extend(entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
+}
+
+/// Calls `each` with the inode of every socket that a process holds.
+fn each_socket(pid: i32, mut each: impl FnMut(u64)) -> nix::Result<()> {
+    let path = format!("/proc/{pid}/fd");
+    let mut folder =
+        Dir::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let names = folder.iter().collect::<nix::Result<Vec<_>>>()?;
+    for name in names {
+        match readlinkat(&folder, name.file_name()) {
+            Ok(target) => {
+                if let Some(inode) = socket_inode(target.as_bytes()) {
+                    each(inode);
+                }
+            }
+            Err(Errno::ENOENT | Errno::EINVAL) => {} // closed meanwhile; `.` and `..`
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// `socket:[123]` is 123.
+fn socket_inode(target: &[u8]) -> Option<u64> {
+    let number = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    fn inode(of: &impl AsRawFd) -> u64 {
+        let target = fs::read_link(format!("/proc/self/fd/{}", of.as_raw_fd())).unwrap();
+        socket_inode(target.as_os_str().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_process_holds_its_own_sockets_and_a_walk_finds_it() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let me = std::process::id() as i32;
+        let inode = inode(&one);
+        assert_eq!(holds(me, inode), Some(true));
+        let census = holders(&HashSet::from([inode])).unwrap();
+        assert_eq!(census.holders(inode), [me]);
+        assert_eq!(foremost(census.holders(inode)), Some(me));
+        drop(one);
+        assert_eq!(holds(me, inode), Some(false));
+    }
+
+    #[test]
+    fn a_process_is_described_and_one_that_is_gone_holds_nothing() {
+        let me = describe(std::process::id() as i32).unwrap();
+        assert!(!me.name.is_empty());
+        assert_eq!(me.exe, std::env::current_exe().ok());
+        assert_eq!(me.uid, Some(nix::unistd::geteuid().as_raw()));
+        assert_eq!(describe(i32::MAX), None);
+        assert_eq!(descriptors(i32::MAX), Descriptors::Sockets(HashSet::new()));
+    }
+
+    #[test]
+    fn only_sockets_have_a_socket_inode() {
+        assert_eq!(socket_inode(b"socket:[812]"), Some(812));
+        assert_eq!(socket_inode(b"pipe:[812]"), None);
+        assert_eq!(socket_inode(b"socket:[]"), None);
+    }
+}
