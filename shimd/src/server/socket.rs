@@ -1,0 +1,173 @@
+//! The control socket's file: bound with its mode already set, known by its inode, removed only if it is still ours.
+//!
+//! - The mode is set on the socket before `bind`, so there is no moment at which the dentry is wider than 0600
+//!   (unix(7): the dentry takes the socket inode's mode, less the umask).
+//! - `bind` never removes anything. What a dead daemon left behind is cleaned by the caller, who holds the home's lock.
+//! - A path over 107 bytes does not fit `sun_path`: it is reached as `/proc/self/fd/<folder>/<name>`.
+//! - At the end the dentry is removed only if its device and inode are those of the bind. While the listener is open
+//!   no other file can have that inode number, so the comparison is proof.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+use interprocess::os::unix::local_socket::ListenerOptionsExt;
+use interprocess::os::unix::uds_local_socket::tokio::Listener;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use thiserror::Error;
+
+/// The longest path that `struct sockaddr_un` holds, in bytes, without its NUL (unix(7)).
+const SUN_PATH: usize = 107;
+
+/// Why the control socket could not be bound.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The path names no file in a folder.
+    #[error("{}: not a path for a control socket; give an absolute path that ends in a file name", path.display())]
+    NotAPath {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The folder that is to hold the socket cannot be opened.
+    #[error("cannot open the control socket's folder {}: {source}; it must exist and belong to this user", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The error of open(2).
+        source: io::Error,
+    },
+    /// The file name itself is too long to be reached through its folder's descriptor.
+    #[error(
+        "the control socket's file name is {length} bytes long ({}); at most {limit} can be bound", path.display()
+    )]
+    TooLong {
+        /// The path as given.
+        path: PathBuf,
+        /// The file name's length in bytes.
+        length: usize,
+        /// The longest name that fits.
+        limit: usize,
+    },
+    /// Something is at the path already: nothing is ever removed by `bind`.
+    #[error(
+        "{} exists already: another program put it there after the start's cleaning; look at it and remove it", path.display()
+    )]
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// socket(2), bind(2) or listen(2) failed.
+    #[error("cannot bind the control socket {}: {source}", path.display())]
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// The bound socket vanished or was replaced before it could be looked at.
+    #[error("cannot find the control socket just bound at {}: {source}; something else removes files there", path.display())]
+    Lost {
+        /// The path.
+        path: PathBuf,
+        /// The error of stat(2).
+        source: io::Error,
+    },
+}
+
+/// How to find the control socket again: what an audit of `shimd`'s own socket expects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The absolute path.
+    pub path: PathBuf,
+    /// The listener's descriptor, open as long as the server serves.
+    pub fd: RawFd,
+    /// The kernel socket's inode, as sock_diag and `ss -e` show it.
+    pub socket_inode: u64,
+    /// The dentry's `st_dev`.
+    pub dev: u64,
+    /// The dentry's inode.
+    pub ino: u64,
+}
+
+/// A bound, listening control socket. Dropping it removes its dentry, if that is still this socket's, and then closes it.
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    listener: Listener,
+    folder: OwnedFd,
+    name: OsString,
+    endpoint: Endpoint,
+}
+
+impl ControlSocket {
+    pub(super) fn bind(path: &Path) -> Result<Self, ServerError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(ServerError::NotAPath { path: path.into() });
+        };
+        if !path.is_absolute() {
+            return Err(ServerError::NotAPath { path: path.into() });
+        }
+        let folder =
+            nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(|errno| ServerError::Folder { path: parent.into(), source: errno.into() })?;
+        let listener = listen(path, name, &folder)?;
+
+        let lost = |errno: nix::Error| ServerError::Lost { path: path.into(), source: errno.into() };
+        let dentry = fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(lost)?;
+        let socket = fstat(&listener).map_err(lost)?;
+        let endpoint = Endpoint {
+            path: path.into(),
+            fd: listener.as_fd().as_raw_fd(),
+            socket_inode: socket.st_ino,
+            dev: dentry.st_dev,
+            ino: dentry.st_ino,
+        };
+        Ok(ControlSocket { listener, folder, name: name.into(), endpoint })
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn listener(&self) -> &tokio::net::UnixListener {
+        self.listener.inner()
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let name = self.name.as_os_str();
+        // What cannot be looked at or removed stays: the next daemon cleans it.
+        if let Ok(dentry) = fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            && (dentry.st_dev, dentry.st_ino) == (self.endpoint.dev, self.endpoint.ino)
+        {
+            let _ = unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+fn listen(path: &Path, name: &OsStr, folder: &OwnedFd) -> Result<Listener, ServerError> {
+    let reached = if path.as_os_str().len() <= SUN_PATH {
+        path.to_path_buf()
+    } else {
+        let through = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let limit = SUN_PATH.saturating_sub(through.as_os_str().len() + 1);
+        if name.len() > limit {
+            return Err(ServerError::TooLong { path: path.into(), length: name.len(), limit });
+        }
+        through.join(name)
+    };
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ServerError::InUse { path: path.into() },
+        _ => ServerError::Bind { path: path.into(), source },
+    };
+    ListenerOptions::new()
+        .name(reached.to_fs_name::<GenericFilePath>().map_err(failed)?)
+        .reclaim_name(false)
+        .mode(0o600)
+        .create_tokio_as::<Listener>()
+        .map_err(failed)
+}

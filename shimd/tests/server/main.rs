@@ -1,0 +1,8 @@
+//! The control socket over real sockets, with a handler that does what each test needs.
+#![allow(clippy::expect_used, clippy::panic)] // a helper's failure is its test's failure
+
+mod bind;
+mod http;
+mod limits;
+mod lines;
+mod support;
