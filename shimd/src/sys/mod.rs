@@ -1,12 +1,19 @@
-//! The edge: everything that asks the kernel to do something to a process. One behaviour a file; `unsafe` is
-//! allowed here, file by file, and nowhere else in the daemon.
+//! The edge: everything that asks the kernel to do something to a process or to the file system. One
+//! behaviour a file; `unsafe` is allowed here, file by file, and nowhere else in the daemon.
 
 pub mod cgroup;
+pub mod clean;
+pub mod detach;
 pub mod exec;
+pub mod folder;
 pub mod identity;
+pub mod limits;
+pub mod lock;
 pub mod notify;
 pub mod pidfd;
+pub mod program;
 pub mod reaper;
 pub mod spawn;
 pub mod tree;
 pub mod users;
+pub mod watch;

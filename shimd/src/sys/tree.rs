@@ -28,6 +28,8 @@ use super::spawn::MARK_VARIABLE;
 
 /// How long to wait before looking again after a look that failed, or that a kill has not emptied.
 const AGAIN: Duration = Duration::from_millis(20);
+/// How old a look may be that nobody signals by.
+const RECENT: Duration = Duration::from_millis(20);
 /// A fork bomb is stopped in so many rounds or not at all; then it is killed as it runs.
 const STOP_ROUNDS: u32 = 32;
 
@@ -110,6 +112,37 @@ impl Tree {
     /// [`TreeError`], where they cannot be listed.
     pub async fn pids(&self) -> Result<Vec<i32>, TreeError> {
         Ok(self.live().await?.iter().map(PidFd::pid).collect())
+    }
+
+    /// The same for a thread that may block, and without holding anybody: for looking, not for signalling. What
+    /// cannot be listed is left out; without a cgroup the look may be [`RECENT`] old.
+    pub fn pids_now(&self) -> Vec<i32> {
+        let mut pids = match &self.0.cgroup {
+            Some(path) => cgroup::pids(path).unwrap_or_default(),
+            None => match Snapshot::recent() {
+                Ok(snapshot) => self.members_in(&snapshot).iter().map(PidFd::pid).collect(),
+                Err(_) => Vec::new(),
+            },
+        };
+        if !pids.contains(&self.0.main.pid) && self.0.main.still_alive().is_some() {
+            pids.push(self.0.main.pid);
+        }
+        pids
+    }
+
+    /// The stop signal: to the main process, and once that is gone to all that is left; returns when no process
+    /// of the tree is alive. The caller sets the time.
+    ///
+    /// # Errors
+    /// [`TreeError`], where a process cannot be signalled.
+    pub async fn stop(&self, signal: i32) -> Result<(), TreeError> {
+        if let Some(main) = self.0.main.still_alive() {
+            delivered(&main, signal)?;
+            main.exited().await?;
+        }
+        self.signal_all(signal).await?;
+        self.gone().await;
+        Ok(())
     }
 
     /// Sends `signal` to the main process alone: false where it is gone.
@@ -340,6 +373,18 @@ impl Snapshot {
         }
         let walk = tokio::task::spawn_blocking(Snapshot::take).await;
         let taken = Arc::new(walk.map_err(|_| TreeError::Proc(Errno::ECANCELED))??);
+        *latest = Some(Arc::clone(&taken));
+        Ok(taken)
+    }
+
+    /// A walk that began at most [`RECENT`] ago.
+    fn recent() -> Result<Arc<Snapshot>, TreeError> {
+        static LATEST: Mutex<Option<Arc<Snapshot>>> = Mutex::new(None);
+        let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(snapshot) = latest.as_ref().filter(|s| s.began.elapsed() < RECENT) {
+            return Ok(Arc::clone(snapshot));
+        }
+        let taken = Arc::new(Snapshot::take()?);
         *latest = Some(Arc::clone(&taken));
         Ok(taken)
     }

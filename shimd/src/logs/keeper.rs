@@ -1,0 +1,133 @@
+//! The thread that keeps the logs: it ticks the [`Indexer`] while anything is written, and sleeps otherwise.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Indexer, Limits, LogError, open_for_append};
+
+/// How often a stream that grows is looked at: the accuracy of a line's time.
+const TICK: Duration = Duration::from_millis(100);
+
+enum Order {
+    Follow(String, Limits),
+    Forget(String),
+}
+
+/// The logs of all services, as the supervisor sees them.
+pub struct Logs {
+    folder: PathBuf,
+    orders: mpsc::Sender<Order>,
+    /// A byte here wakes the thread.
+    bell: Option<UnixStream>,
+    troubles: Arc<Mutex<Vec<String>>>,
+}
+
+impl Logs {
+    /// Starts the thread. Without one, services write all the same: their lines have no times, and the files
+    /// grow; [`Logs::troubles`] says so.
+    pub fn start(folder: PathBuf) -> Logs {
+        let (orders, queue) = mpsc::channel();
+        let troubles = Arc::new(Mutex::new(Vec::new()));
+        let bell = begin(&folder, queue, troubles.clone())
+            .map_err(|e| set(&troubles, vec![format!("logs are neither dated nor bounded: {e}")]))
+            .ok();
+        Logs { folder, orders, bell, troubles }
+    }
+
+    /// Opens the two files of a service for its next instance.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub fn open(&self, service: &str, limits: Limits) -> Result<(File, File), LogError> {
+        let files = open_for_append(&self.folder, service)?;
+        self.order(Order::Follow(service.to_owned(), limits));
+        Ok(files)
+    }
+
+    /// Follows the files of an instance that was taken over.
+    pub fn follow(&self, service: &str, limits: Limits) {
+        self.order(Order::Follow(service.to_owned(), limits));
+    }
+
+    /// No instance writes any more.
+    pub fn closed(&self, service: &str) {
+        self.order(Order::Forget(service.to_owned()));
+    }
+
+    /// What does not go well, in words.
+    pub fn troubles(&self) -> Vec<String> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_ok()
+            && let Some(mut bell) = self.bell.as_ref()
+        {
+            // A full bell is rung already.
+            let _ = bell.write(&[0]);
+        }
+    }
+}
+
+fn set(troubles: &Mutex<Vec<String>>, words: Vec<String>) {
+    *troubles.lock().unwrap_or_else(PoisonError::into_inner) = words;
+}
+
+fn begin(
+    folder: &Path,
+    queue: mpsc::Receiver<Order>,
+    troubles: Arc<Mutex<Vec<String>>>,
+) -> Result<UnixStream, LogError> {
+    let failed = |step| LogError::io(folder, step);
+    let mut indexer = Indexer::new(folder)?;
+    let (bell, mut rung) = UnixStream::pair().map_err(failed("make a way to the thread of the logs"))?;
+    for end in [&bell, &rung] {
+        end.set_nonblocking(true).map_err(failed("make a way to the thread of the logs"))?;
+    }
+    let work = move || {
+        loop {
+            let mut buffer = [0; 64];
+            while rung.read(&mut buffer).is_ok_and(|n| n == buffer.len()) {}
+            loop {
+                match queue.try_recv() {
+                    Ok(Order::Follow(service, limits)) => {
+                        if let Err(e) = indexer.follow(&service, limits) {
+                            tracing::warn!(service, "{e}");
+                        }
+                    }
+                    Ok(Order::Forget(service)) => indexer.forget(&service, SystemTime::now()),
+                    Err(mpsc::TryRecvError::Empty) => break,
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+            }
+            indexer.tick(SystemTime::now());
+            set(&troubles, indexer.troubles());
+            wait(&indexer, &rung);
+        }
+    };
+    std::thread::Builder::new()
+        .name("logs".into())
+        .stack_size(256 * 1024)
+        .spawn(work)
+        .map_err(failed("start the thread of the logs"))?;
+    Ok(bell)
+}
+
+/// While something is written, a tick; else until the next write or order.
+fn wait(indexer: &Indexer, rung: &UnixStream) {
+    if indexer.busy() > 0 {
+        return std::thread::sleep(TICK);
+    }
+    let mut fds = vec![PollFd::new(rung.as_fd(), PollFlags::POLLIN)];
+    fds.extend(indexer.writes().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+    // EINTR is as good as a tick.
+    let _ = poll(&mut fds, PollTimeout::NONE);
+}
