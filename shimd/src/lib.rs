@@ -1,3 +1,12 @@
-//! The library of the daemon `shimd`.
+//! The daemon `shimd`, part by part: the pure core, the edge to the kernel, the store, the supervisor that
+//! runs the core's actions, and the control socket.
 
+pub mod check;
+pub mod core;
+pub mod daemon;
+pub mod logs;
+pub mod metrics;
+pub mod server;
+pub mod store;
+pub mod supervisor;
 pub mod sys;

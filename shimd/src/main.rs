@@ -1,7 +1,48 @@
-//! The daemon's entry point.
+//! The command line of `shimd`.
 
-fn main() {
-    if std::env::args_os().nth(1).is_some_and(|a| a == "__exec") {
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps the Unix sockets of services reachable: cleans stale ones before a start, verifies after it, audits
+/// for ever by the kernel's truth.
+#[derive(Parser)]
+#[command(name = "shimd", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  shimd run                                   the daemon, in the foreground
+  shimd check /run/redis/redis.sock           is it served? exit 0 ok, 1 not ok, 2 cannot tell
+  shimd check --json /run/*.sock              the same for programs";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground; one a home (SHIMD_HOME). SIGTERM ends it, its services live on
+    Run {
+        /// Leave the caller's session and close its descriptors (what the Nushell plugin starts)
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Audit any socket paths: no daemon needed. Exit 0: all ok, 1: some not ok, 2: usage, or cannot tell
+    Check(shimd::check::CheckArgs),
+    /// Print the version
+    Version,
+}
+
+fn main() -> ExitCode {
+    // Before anything else: the trampoline is on the way of every start.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == "__exec") {
         shimd::sys::exec::trampoline();
+    }
+    match Cli::parse().command {
+        Command::Run { detach } => shimd::daemon::run(detach),
+        Command::Check(args) => shimd::check::run(&args),
+        Command::Version => {
+            println!("shimd {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
     }
 }

@@ -1,0 +1,146 @@
+//! `shimd run`: the parts put together, and taken apart again.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use shimd_api::paths::{self, Home};
+use shimd_api::rpc::RpcError;
+use shimd_api::wire::Progress;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::server::{self, Handler, Server};
+use crate::store::Store;
+use crate::supervisor::{Handle, Parts, Supervisor};
+use crate::sys::{clean, detach, folder, limits, lock};
+
+/// How `shimd run` ends when another daemon has the home.
+const ALREADY: u8 = 3;
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Home(#[from] paths::PathsError),
+    #[error(transparent)]
+    Folder(#[from] folder::FolderError),
+    #[error(transparent)]
+    Lock(#[from] lock::LockError),
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    #[error("a dead daemon's control socket is in the way: {0}")]
+    Leftover(#[from] clean::CleanError),
+    #[error(transparent)]
+    Server(#[from] server::ServerError),
+    #[error(transparent)]
+    Supervisor(#[from] crate::supervisor::BuildError),
+    #[error("cannot start the runtime: {0}; raise the limits of processes and open files")]
+    Runtime(std::io::Error),
+}
+
+/// Runs the daemon until it is told to end. `detached`: in a session of its own, with no descriptor of its
+/// parent's but the standard three.
+pub fn run(detached: bool) -> ExitCode {
+    if detached && let Err(e) = detach::detach() {
+        eprintln!("shimd: cannot detach: {e}");
+        return ExitCode::FAILURE;
+    }
+    logging();
+    limits::raise_nofile();
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("shimd: {e}");
+            match e {
+                StartError::Lock(lock::LockError::Held { .. }) => ExitCode::from(ALREADY),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SHIMD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
+}
+
+fn start() -> Result<(), StartError> {
+    let env = |name: &str| std::env::var_os(name);
+    let home = Home::from_env(&env, nix::unistd::geteuid().as_raw())?;
+    let root = paths::socket_root(&env)?;
+    folder::private_folder(&home.state)?;
+    folder::private_folder(&home.run)?;
+    folder::private_folder(&home.logs())?;
+    // One daemon a home: the lock says so, not a path that exists.
+    let _lock = lock::HomeLock::take(&home.lock())?;
+    let (store, records) = Store::open(&home.database())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .thread_stack_size(512 * 1024)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    runtime.block_on(async {
+        let control = home.control_socket();
+        // The lock is ours: whatever socket lies there belongs to a dead daemon.
+        clean::remove_socket(&control, &|_| true)?;
+        let (supervisor, handle) = Supervisor::build(Parts { home: home.clone(), root, store, records })?;
+        let server = Server::bind(&control)?;
+        tracing::info!("shimd {} listens on {}", env!("CARGO_PKG_VERSION"), control.display());
+        let supervising = tokio::spawn(supervisor.run());
+        tokio::spawn(end_at_signal(handle.clone()));
+        // The supervisor ends when it was told to; the server then lets the answers on their way be written.
+        let ended = async {
+            if let Err(e) = supervising.await {
+                tracing::error!("the supervisor ended by itself: {e}; services live on, start shimd again");
+            }
+        };
+        server.serve(Arc::new(Api(handle)), ended).await;
+        Ok(())
+    })
+}
+
+/// SIGTERM and SIGINT end the daemon; its services live on.
+async fn end_at_signal(handle: Handle) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals");
+        return;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("told to end by a signal; services live on");
+    let _ = handle.ask("shim.shutdown", RawValue::NULL, None).await;
+}
+
+/// What the control socket's server calls.
+struct Api(Handle);
+
+impl Handler for Api {
+    async fn call(
+        &self,
+        method: &str,
+        params: &RawValue,
+        progress: Option<mpsc::Sender<Progress>>,
+    ) -> Result<Value, RpcError> {
+        self.0.ask(method, params, progress).await
+    }
+
+    async fn metrics(&self) -> String {
+        crate::metrics::encode(&self.0).await
+    }
+
+    async fn health(&self) -> Value {
+        match self.0.ask("shim.info", RawValue::NULL, None).await {
+            Ok(info) => serde_json::json!({ "status": "ok", "shim": info }),
+            Err(e) => serde_json::json!({ "status": "ending", "reason": e.message }),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! When sockets are audited, and what follows from the findings.
+//!
+//! Events make it fast: a change in a watched folder audits the services that have a socket there, at
+//! once and on this task while they are few (one `lstat` and one query each), in one dump on the audit
+//! thread where they are many. The period makes it sure: everything, every 5 s, on the thread.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::time::SystemTime;
+
+use socket_audit::{Auditor, Expect, Finding, Owner, Verdict};
+use tokio::sync::mpsc;
+
+use super::service::{Service, lstat_id};
+use super::{BuildError, Message, Supervisor};
+use crate::core::machine::{Event, Phase};
+use crate::store::{ListenerRecord, Write};
+use crate::sys::notify;
+use crate::sys::tree::Tree;
+use crate::sys::watch::WatchEvent;
+
+/// So many sockets are audited on the supervisor's own task; more go to the thread.
+const FEW: usize = 8;
+/// Every so many periods a trusted listener's owner is looked up anew.
+const OWNERS_EVERY: u64 = 12;
+
+/// One service's part of a batch.
+struct Item {
+    name: Arc<str>,
+    generation: u64,
+    tree: Option<Tree>,
+    expects: Vec<Expect>,
+}
+
+/// What the thread found.
+pub struct Report {
+    findings: Vec<(Arc<str>, u64, Vec<Finding>)>,
+}
+
+/// The thread that audits many sockets at once.
+pub struct AuditThread {
+    jobs: std_mpsc::Sender<Vec<Item>>,
+    /// One batch at a time: what becomes dirty meanwhile goes into the next.
+    busy: bool,
+}
+
+impl AuditThread {
+    /// Starts it.
+    pub fn start(sender: mpsc::UnboundedSender<Message>) -> Result<AuditThread, BuildError> {
+        let mut auditor = Auditor::new()?;
+        let (jobs, queue) = std_mpsc::channel::<Vec<Item>>();
+        let work = move || {
+            while let Ok(batch) = queue.recv() {
+                let report = audit(&mut auditor, batch);
+                if sender.send(Message::Audited(report)).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("audit".into())
+            .stack_size(512 * 1024)
+            .spawn(work)
+            .map_err(BuildError::Thread)?;
+        Ok(AuditThread { jobs, busy: false })
+    }
+}
+
+fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
+    let mut expects = Vec::new();
+    let mut parts = Vec::with_capacity(batch.len());
+    for item in batch {
+        let pids = item.tree.as_ref().map(Tree::pids_now);
+        parts.push((item.name, item.generation, item.expects.len(), item.tree));
+        expects.extend(item.expects.into_iter().map(|mut e| {
+            if let (Owner::Pids(owner), Some(pids)) = (&mut e.owner, &pids) {
+                owner.clone_from(pids);
+            }
+            e
+        }));
+    }
+    let mut findings = auditor.audit(&expects);
+    // What is not ok on trust is asked again with the instance's processes.
+    let mut trees = parts.iter().flat_map(|(_, _, len, tree)| std::iter::repeat_n(tree, *len));
+    for (expect, finding) in expects.into_iter().zip(&mut findings) {
+        let tree = trees.next();
+        if expect.owner == Owner::Trusted && finding.verdict != Verdict::Ok {
+            let pids = tree.and_then(Option::as_ref).map(Tree::pids_now).unwrap_or_default();
+            *finding = auditor.confirm(&Expect { owner: Owner::Pids(pids), ..expect });
+        }
+    }
+    let mut findings = findings.into_iter();
+    let findings =
+        parts.into_iter().map(|(n, g, len, _)| (n, g, findings.by_ref().take(len).collect())).collect();
+    Report { findings }
+}
+
+impl Supervisor {
+    /// Audits what has become dirty: here while it is little, else on the thread.
+    pub(super) fn audit_dirty(&mut self) {
+        if self.dirty.is_empty() {
+            return;
+        }
+        let names: Vec<Arc<str>> = std::mem::take(&mut self.dirty).into_iter().collect();
+        let (later, now): (Vec<_>, Vec<_>) =
+            names.into_iter().filter(|n| self.services.contains_key(n)).partition(|n| self.hopeless(n));
+        // Nothing lies at a path yet: no need to ask the kernel who listens there.
+        for name in later {
+            self.take_absence(&name);
+        }
+        let sockets: usize = now.iter().filter_map(|n| self.services.get(n)).map(|s| s.sockets.len()).sum();
+        if sockets <= FEW {
+            for name in now {
+                self.audit_here(&name);
+            }
+        } else if self.audit_thread.busy {
+            self.dirty.extend(now);
+        } else {
+            self.audit_there(now, true);
+        }
+    }
+
+    /// A starting instance, one of whose sockets has no dentry yet.
+    fn hopeless(&self, name: &Arc<str>) -> bool {
+        self.services.get(name).is_some_and(|s| {
+            s.machine.phase == Phase::Verifying
+                && s.sockets
+                    .iter()
+                    .any(|k| !k.optional && k.path.is_absolute() && lstat_id(&k.path).is_none())
+        })
+    }
+
+    fn take_absence(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        for socket in &mut service.sockets {
+            if socket.path.is_absolute() && lstat_id(&socket.path).is_none() {
+                socket.take(&Finding::not_bound_yet(socket.path.clone()), SystemTime::now());
+            }
+        }
+    }
+
+    /// Audits one service on this task.
+    pub(super) fn audit_here(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get(name) else { return };
+        let mut expects = service.expects(true);
+        let generation = service.generation;
+        let mut findings: Vec<Finding> = expects.iter().map(|e| self.auditor.confirm(e)).collect();
+        let unsure = |(e, f): (&Expect, &Finding)| e.owner == Owner::Trusted && f.verdict != Verdict::Ok;
+        if expects.iter().zip(&findings).any(unsure) {
+            expects = service.expects(false);
+            findings = expects.iter().map(|e| self.auditor.confirm(e)).collect();
+        }
+        self.take_findings(name, generation, findings);
+    }
+
+    fn audit_there(&mut self, names: Vec<Arc<str>>, trusted: bool) {
+        let item = |name: &Arc<str>| {
+            let service = self.services.get(name)?;
+            let tree = service.instance.as_ref().map(|i| i.tree.clone());
+            // The thread asks the trees for their processes.
+            let expects = service.expects_unowned(trusted);
+            Some(Item { name: name.clone(), generation: service.generation, tree, expects })
+        };
+        let batch: Vec<Item> = names.iter().filter_map(item).collect();
+        self.audit_thread.busy = self.audit_thread.jobs.send(batch).is_ok();
+        if !self.audit_thread.busy {
+            self.troubles.insert("audit", "the audit thread has ended; this is a bug of shimd".into());
+        }
+    }
+
+    /// The period: everything.
+    pub(super) fn audit_all(&mut self) {
+        if self.audit_thread.busy {
+            self.dirty.extend(self.services.keys().cloned());
+            return;
+        }
+        self.period += 1;
+        let names =
+            self.services.iter().filter(|(_, s)| !s.sockets.is_empty()).map(|(n, _)| n.clone()).collect();
+        self.audit_there(names, !self.period.is_multiple_of(OWNERS_EVERY));
+    }
+
+    pub(super) fn on_report(&mut self, report: Report) {
+        self.audit_thread.busy = false;
+        for (name, generation, findings) in report.findings {
+            self.take_findings(&name, generation, findings);
+        }
+    }
+
+    fn take_findings(&mut self, name: &Arc<str>, generation: u64, findings: Vec<Finding>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        // A batch that was on its way while the service changed says nothing of what it is now.
+        let same = service.generation == generation
+            && service.sockets.len() == findings.len()
+            && service.sockets.iter().zip(&findings).all(|(s, f)| s.path == f.path);
+        if !same {
+            self.dirty.insert(name.clone());
+            return;
+        }
+        let now = SystemTime::now();
+        let known: Vec<_> = service.sockets.iter().map(|s| s.known).collect();
+        for (socket, finding) in service.sockets.iter_mut().zip(&findings) {
+            if socket.take(finding, now) {
+                tracing::info!(service = %name, socket = %socket.name, verdict = finding.verdict.as_str(), "{}", finding.reason);
+            }
+        }
+        let moved = service.sockets.iter().map(|s| s.known).ne(known);
+        if moved && service.instance.is_some() {
+            let record = |s: &super::service::Socket| {
+                let id = s.known?;
+                let boot_id = self.boot_id.clone();
+                Some(ListenerRecord { path: s.path.clone(), inode: id.inode, cookie: id.cookie, boot_id })
+            };
+            let listeners = service.sockets.iter().filter_map(record).collect();
+            let _ = self.store.submit(Write::Listeners { name: name.to_string(), listeners });
+        }
+        self.tell_serving(name);
+    }
+
+    fn tell_serving(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get(name) else { return };
+        let serves = service.serves(&self.root);
+        let news = match service.machine.phase {
+            Phase::Verifying | Phase::Impaired => serves,
+            Phase::Running => !serves,
+            _ => false,
+        };
+        if news {
+            self.queue.push_back((name.clone(), Event::Serving(serves)));
+        }
+    }
+
+    /// Before an answer that shows states: whatever `lstat` says has moved is audited first, so that no
+    /// answer shows green for a dentry that is already gone.
+    pub(super) fn refresh(&mut self, names: &[Arc<str>]) {
+        let moved = |s: &Service| {
+            s.machine.phase == Phase::Running
+                && s.sockets
+                    .iter()
+                    .any(|k| k.path.is_absolute() && k.dentry.is_some() && lstat_id(&k.path) != k.dentry)
+        };
+        for name in names {
+            if self.services.get(name).is_some_and(moved) {
+                self.audit_here(name);
+            }
+        }
+        self.settle_queue();
+    }
+
+    pub(super) fn on_changes(&mut self, changes: &mut Vec<WatchEvent>) {
+        for change in changes.drain(..) {
+            match change {
+                WatchEvent::Folder { folder, .. } => {
+                    if let Some(names) = self.folders.get(&folder) {
+                        self.dirty.extend(names.iter().cloned());
+                    }
+                }
+                WatchEvent::Overflow | WatchEvent::Mounts => {
+                    self.watch_changed = true;
+                    self.dirty.extend(self.services.keys().cloned());
+                }
+            }
+        }
+    }
+
+    /// Watches the folders of all declared sockets.
+    pub(super) fn watch_folders(&mut self) {
+        self.folders.clear();
+        for (name, service) in &self.services {
+            let sockets =
+                service.sockets.iter().filter(|s| s.path.is_absolute()).filter_map(|s| s.path.parent());
+            let marker = service.live_spec().marker_path(&self.root);
+            let marker = service.live_spec().ready.marker.as_ref().and(marker.parent());
+            for folder in sockets.chain(marker) {
+                self.folders.entry(folder.to_owned()).or_default().insert(name.clone());
+            }
+        }
+        let folders: BTreeSet<PathBuf> = self.folders.keys().cloned().collect();
+        self.watcher.set(&folders);
+        match self.watcher.unwatched().as_slice() {
+            [] => self.troubles.remove("watch"),
+            some => self.troubles.insert(
+                "watch",
+                format!(
+                    "{} folders cannot be watched (the inotify limit, fs.inotify.max_user_watches): the audit every 5 s stands in",
+                    some.len()
+                ),
+            ),
+        };
+    }
+
+    /// sd_notify: who sent it is told by the kernel; a helper that is gone already, by its mark.
+    pub(super) fn on_note(&mut self, message: &notify::Message) {
+        if !message.notification.ready {
+            return;
+        }
+        let is_from = |s: &&Service| {
+            let Some(instance) = s.instance.as_ref().filter(|_| !s.notified && s.live_spec().ready.notify)
+            else {
+                return false;
+            };
+            message.mark.as_deref() == Some(instance.tree.mark())
+                || instance.tree.pids_now().contains(&message.pid)
+        };
+        let main = self.mains.get(&message.pid).cloned();
+        let owner = main.or_else(|| self.services.values().find(is_from).map(|s| s.name.clone()));
+        if let Some(name) = owner
+            && let Some(service) = self.services.get_mut(&name)
+        {
+            service.notified = true;
+            self.dirty.insert(name);
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! The methods of the control socket, as the supervisor answers them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use shimd_api::graph;
+use shimd_api::rpc::RpcError;
+use shimd_api::spec::{SocketMode, Spec, SpecError};
+use shimd_api::wire::{
+    ChangeRow, InstanceRow, Progress, ServiceRow, ShimInfo, SocketRow, StateRow, StatusRecord,
+};
+use socket_audit::{Expect, Owner};
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::{nanos, rfc3339};
+use super::service::Service;
+use super::waiters::{Kind, Waiter};
+use super::{Message, Supervisor};
+use crate::core::machine::{Event, Machine};
+use crate::logs;
+use crate::store::Write;
+use crate::sys::users;
+
+type Reply = oneshot::Sender<Result<Value, RpcError>>;
+
+/// One request.
+pub struct Command {
+    method: String,
+    params: Box<RawValue>,
+    progress: Option<mpsc::Sender<Progress>>,
+    reply: Reply,
+}
+
+/// A shutdown under way.
+pub struct Closing {
+    reply: Option<Reply>,
+    info: ShimInfo,
+    waits: bool,
+}
+
+/// What the server calls.
+#[derive(Clone)]
+pub struct Handle {
+    sender: mpsc::UnboundedSender<Message>,
+}
+
+impl Handle {
+    /// A handle on the supervisor that reads this channel.
+    pub fn new(sender: mpsc::UnboundedSender<Message>) -> Handle {
+        Handle { sender }
+    }
+
+    /// Asks the supervisor's task.
+    pub async fn ask(
+        &self,
+        method: &str,
+        params: &RawValue,
+        progress: Option<mpsc::Sender<Progress>>,
+    ) -> Result<Value, RpcError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command { method: method.to_owned(), params: params.to_owned(), progress, reply };
+        let gone = || RpcError::internal("shimd is shutting down");
+        self.sender.send(Message::Command(command)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct Names {
+    name: Option<String>,
+    names: Option<Vec<String>>,
+    #[serde(default)]
+    clean: bool,
+    #[serde(default)]
+    gapless: bool,
+    paths: Option<Vec<PathBuf>>,
+    lines: Option<usize>,
+    #[serde(default)]
+    stop_services: bool,
+}
+
+#[derive(Deserialize)]
+struct SetParams {
+    spec: Option<Box<RawValue>>,
+    specs: Option<Vec<Box<RawValue>>>,
+}
+
+fn parse<T: DeserializeOwned>(params: &RawValue) -> Result<T, RpcError> {
+    let text = if params.get() == "null" { "{}" } else { params.get() };
+    serde_json::from_str(text).map_err(|e| RpcError::invalid_params(e.to_string()))
+}
+
+fn value(rows: impl serde::Serialize) -> Result<Value, RpcError> {
+    serde_json::to_value(rows).map_err(|e| RpcError::internal(e.to_string()))
+}
+
+impl Supervisor {
+    pub(super) fn on_command(&mut self, command: Command) {
+        let Command { method, params, progress, reply } = command;
+        if method == "service.set" {
+            return self.set(&params, reply);
+        }
+        let given = match parse::<Names>(&params) {
+            Ok(given) => given,
+            Err(e) => return answer(reply, Err(e)),
+        };
+        match method.as_str() {
+            "service.start" => self.act(Kind::Start, &given, progress, reply),
+            "service.stop" => self.act(Kind::Stop, &given, progress, reply),
+            "service.delete" => self.act(Kind::Delete, &given, progress, reply),
+            "service.restart" if given.gapless => answer(reply, self.not_gapless(&given)),
+            "service.restart" => self.act(Kind::Restart { clean: given.clean }, &given, progress, reply),
+            "service.logs" => self.tail(&given, reply),
+            "socket.check" => self.check(given, reply),
+            "shim.shutdown" => self.shut_down(given.stop_services, reply),
+            _ => {
+                let result = self.look_up(&method, &given);
+                answer(reply, result);
+            }
+        }
+    }
+
+    /// The methods that only look, and answer at once.
+    fn look_up(&mut self, method: &str, given: &Names) -> Result<Value, RpcError> {
+        match method {
+            "service.list" => {
+                let names = self.named_or_all(given)?;
+                self.refresh(&names);
+                let row = |n: &Arc<str>| self.services.get(n).map(|s| s.row(&self.root));
+                value(names.iter().filter_map(row).collect::<Vec<ServiceRow>>())
+            }
+            "service.get" => {
+                let service = self.service(&self.one(given)?)?;
+                let spec: Value = serde_json::from_str(&service.spec_json)
+                    .map_err(|e| RpcError::internal(format!("the stored spec: {e}")))?;
+                Ok(json!({ "spec": spec, "spec_json": &*service.spec_json }))
+            }
+            "service.status" => {
+                let name = self.one(given)?;
+                self.audit_here(&name);
+                self.settle_queue();
+                value(self.status_record(self.service(&name)?))
+            }
+            "service.reset_failed" => {
+                let names = self.named_or_all(given)?;
+                for name in &names {
+                    self.queue.push_back((name.clone(), Event::ResetFailed));
+                }
+                self.settle_queue();
+                let row = |n: &Arc<str>| {
+                    let status = self.services.get(n)?.machine.status();
+                    Some(StateRow { name: n.to_string(), status })
+                };
+                value(names.iter().filter_map(row).collect::<Vec<_>>())
+            }
+            "shim.info" => value(self.info()),
+            _ => Err(RpcError::no_method(method)),
+        }
+    }
+
+    fn service(&self, name: &Arc<str>) -> Result<&Service, RpcError> {
+        self.services.get(name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &str) -> RpcError {
+        let near = self.services.keys().find(|k| k.contains(name) || name.contains(&***k));
+        let help = match (near, self.services.len()) {
+            (Some(near), _) => format!("did you mean {near}? proc list shows all"),
+            (None, 0) => "no service is registered: proc register {name: …, exec: […]}".into(),
+            (None, _) => "proc list shows the registered ones; proc register adds one".into(),
+        };
+        RpcError::unknown_service(name, help)
+    }
+
+    fn one(&self, given: &Names) -> Result<Arc<str>, RpcError> {
+        match self.named(given)?.as_deref() {
+            Some([one]) => Ok(one.clone()),
+            _ => Err(RpcError::invalid_params("name: this method takes one name")),
+        }
+    }
+
+    fn named_or_all(&self, given: &Names) -> Result<Vec<Arc<str>>, RpcError> {
+        Ok(self.named(given)?.unwrap_or_else(|| self.services.keys().cloned().collect()))
+    }
+
+    /// The named services, each once; `None` where no name was given.
+    fn named(&self, given: &Names) -> Result<Option<Vec<Arc<str>>>, RpcError> {
+        if given.name.is_none() && given.names.is_none() {
+            return Ok(None);
+        }
+        let mut found: Vec<Arc<str>> = Vec::new();
+        for name in given.name.iter().chain(given.names.iter().flatten()) {
+            let (key, _) = self.services.get_key_value(name.as_str()).ok_or_else(|| self.unknown(name))?;
+            if !found.contains(key) {
+                found.push(key.clone());
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// `service.set`: all of the specs, or none.
+    fn set(&mut self, params: &RawValue, reply: Reply) {
+        let result = parse::<SetParams>(params).and_then(|given| {
+            let all: Vec<_> = given.spec.into_iter().chain(given.specs.into_iter().flatten()).collect();
+            if all.is_empty() {
+                return Err(RpcError::invalid_params("spec: give a spec, or specs: a list of them"));
+            }
+            self.accept(&all)
+        });
+        let specs = match result {
+            Ok(specs) => specs,
+            Err(e) => return answer(reply, Err(e)),
+        };
+        let mut rows = Vec::new();
+        let mut acks = Vec::new();
+        let mut changed = Vec::new();
+        for (spec, json) in specs {
+            let old = self.services.get(spec.name.as_str());
+            let change = match old {
+                None => "created",
+                Some(s) if *s.spec_json == *json => "unchanged",
+                Some(_) => "updated",
+            };
+            rows.push(ChangeRow { name: spec.name.clone(), change: change.to_owned() });
+            if change != "unchanged" {
+                acks.push(
+                    self.store.submit(Write::Spec { name: spec.name.clone(), spec_json: json.to_string() }),
+                );
+                changed.push((spec, json));
+            }
+        }
+        // The spec counts once it is in the store; a disk that is full changes nothing.
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            for ack in acks {
+                if let Err(e) = ack.done().await {
+                    return answer(
+                        reply,
+                        Err(RpcError::store(
+                            e.to_string(),
+                            "free disk space or make the folder writable, then say it again",
+                        )),
+                    );
+                }
+            }
+            // Answered when a start that follows finds it.
+            let (done, stored) = oneshot::channel();
+            let _ = sender.send(Message::Stored(changed, done));
+            let _ = stored.await;
+            answer(reply, value(rows));
+        });
+    }
+
+    /// Checks specs against each other and against what is registered.
+    fn accept(&self, all: &[Box<RawValue>]) -> Result<Vec<(Spec, Arc<str>)>, RpcError> {
+        let mut specs: Vec<(Spec, Arc<str>)> = Vec::new();
+        let mut deps: BTreeMap<String, Vec<String>> =
+            self.services.values().map(|s| (s.name.to_string(), s.spec.depends_on.clone())).collect();
+        for raw in all {
+            let spec = Spec::parse(raw.get()).map_err(RpcError::bad_spec)?;
+            self.check_spec(&spec, &specs).map_err(RpcError::bad_spec)?;
+            deps.insert(spec.name.clone(), spec.depends_on.clone());
+            specs.push((spec, Arc::from(raw.get())));
+        }
+        for (spec, _) in &specs {
+            if let Err(cycle) = graph::dependency_order(&deps, std::slice::from_ref(&spec.name)) {
+                return Err(RpcError::bad_spec(SpecError {
+                    field: "depends_on".into(),
+                    problem: format!("the services wait for each other: {}", cycle.path.join(" -> ")),
+                    fix: "remove one of these dependencies".into(),
+                }));
+            }
+        }
+        Ok(specs)
+    }
+
+    fn check_spec(&self, spec: &Spec, beside: &[(Spec, Arc<str>)]) -> Result<(), SpecError> {
+        let bad = |field: String, problem: String, fix: &str| {
+            Err(SpecError { field, problem, fix: fix.to_owned() })
+        };
+        spec.check_placed(&self.root)?;
+        for (i, socket) in spec.sockets.iter().enumerate() {
+            if socket.mode != SocketMode::Bind {
+                return bad(
+                    format!("sockets[{i}].mode"),
+                    "this shimd knows the mode bind alone".into(),
+                    "leave mode out, or set it to bind",
+                );
+            }
+            let path = spec.socket_path(&self.root, socket);
+            let registered = self.services.values().filter(|s| *s.name != *spec.name).map(|s| &*s.spec);
+            let other = registered.chain(beside.iter().map(|(s, _)| s)).find(|other| {
+                other.name != spec.name
+                    && other.sockets.iter().any(|o| other.socket_path(&self.root, o) == path)
+            });
+            if let Some(other) = other {
+                return bad(
+                    format!("sockets[{i}]"),
+                    format!("{} is declared by the service {} already", path.display(), other.name),
+                    "give each service a socket path of its own, or unregister the other",
+                );
+            }
+        }
+        users::resolve(spec.user.as_deref(), spec.group.as_deref())
+            .map_err(|e| SpecError::new(e.field, e.problem, e.help))?;
+        crate::sys::program::check(spec, &self.root)
+    }
+
+    /// A spec is in the store: it counts from now.
+    pub(super) fn stored(&mut self, specs: Vec<(Spec, Arc<str>)>) {
+        for (spec, json) in specs {
+            let spec = Arc::new(spec);
+            match self.services.get_mut(spec.name.as_str()) {
+                Some(service) => {
+                    service.spec = spec.clone();
+                    service.spec_json = json;
+                    if service.instance.is_none() {
+                        service.sockets = super::service::declared(&spec, &self.root);
+                    }
+                }
+                None => {
+                    let service = Service::new(spec.clone(), json, Machine::new(), &self.root);
+                    self.services.insert(service.name.clone(), service);
+                }
+            }
+            self.dirty.insert(Arc::from(spec.name.as_str()));
+        }
+        self.index_dependents();
+        self.watch_changed = true;
+    }
+
+    pub(super) fn index_dependents(&mut self) {
+        self.dependents.clear();
+        for service in self.services.values() {
+            for dependency in &service.spec.depends_on {
+                self.dependents
+                    .entry(Arc::from(dependency.as_str()))
+                    .or_default()
+                    .insert(service.name.clone());
+            }
+        }
+    }
+
+    /// The commands that wait for their outcome.
+    fn act(&mut self, kind: Kind, given: &Names, progress: Option<mpsc::Sender<Progress>>, reply: Reply) {
+        let names = match self.named(given) {
+            Ok(Some(names)) => names,
+            Ok(None) => {
+                return answer(reply, Err(RpcError::invalid_params("name or names: say which services")));
+            }
+            Err(e) => return answer(reply, Err(e)),
+        };
+        self.refresh(&names);
+        let (names, event) = match kind {
+            Kind::Start => (self.with_dependencies(&names), Event::Start),
+            Kind::Restart { clean } => (self.in_order(&names), Event::Restart { clean }),
+            Kind::Stop | Kind::Delete => (self.in_order(&names).into_iter().rev().collect(), Event::Stop),
+        };
+        let shown: Vec<Arc<str>> = self.named(given).ok().flatten().unwrap_or_default();
+        let waiter = Waiter::new(kind, &names, &shown, &self.services, progress, reply);
+        self.waiters.push(waiter);
+        for name in names {
+            if let Some(service) = self.services.get_mut(&name) {
+                service.begin_command(kind);
+                self.queue.push_back((name, event));
+            }
+        }
+    }
+
+    /// The services in dependency order, dependencies first.
+    fn in_order(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
+        let all = self.with_dependencies(names);
+        all.into_iter().filter(|n| names.contains(n)).collect()
+    }
+
+    fn with_dependencies(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
+        let deps = self.services.values().map(|s| (s.name.to_string(), s.spec.depends_on.clone())).collect();
+        let wanted: Vec<String> = names.iter().map(ToString::to_string).collect();
+        match graph::dependency_order(&deps, &wanted) {
+            Ok(order) => order
+                .iter()
+                .filter_map(|n| Some(self.services.get_key_value(n.as_str())?.0.clone()))
+                .collect(),
+            // A circle cannot be registered; were there one, each of its services says so when it waits.
+            Err(_) => names.to_vec(),
+        }
+    }
+
+    fn not_gapless(&self, given: &Names) -> Result<Value, RpcError> {
+        let names = self.named_or_all(given)?;
+        let name = names.first().map(ToString::to_string).unwrap_or_default();
+        let why = format!(
+            "{name}: a gapless restart needs sockets of the mode publish or activate; these are bind"
+        );
+        Err(RpcError::not_gapless(why, "restart it with proc restart --clean").of(name))
+    }
+
+    fn tail(&self, given: &Names, reply: Reply) {
+        let name = match self.one(given) {
+            Ok(name) => name,
+            Err(e) => return answer(reply, Err(e)),
+        };
+        let (folder, lines) = (self.home.logs(), given.lines.unwrap_or(100));
+        tokio::task::spawn_blocking(move || {
+            let rows = logs::tail(&folder, &name, lines).map_err(|e| RpcError::internal(e.to_string()));
+            answer(reply, rows.and_then(value));
+        });
+    }
+
+    /// `socket.check`: what is true now, not what the last period saw.
+    fn check(&mut self, given: Names, reply: Reply) {
+        let names = match (&given.paths, self.named(&given)) {
+            (Some(_), Ok(None)) => Vec::new(),
+            (None, Ok(None)) => self.services.keys().cloned().collect(),
+            (_, Ok(Some(names))) => names,
+            (_, Err(e)) => return answer(reply, Err(e)),
+        };
+        for name in &names {
+            self.audit_here(name);
+        }
+        self.settle_queue();
+        let mut rows: Vec<SocketRow> =
+            names.iter().filter_map(|n| self.services.get(n)).flat_map(Service::socket_rows).collect();
+        for path in given.paths.into_iter().flatten() {
+            rows.push(self.check_path(path));
+        }
+        answer(reply, value(rows));
+    }
+
+    fn check_path(&mut self, path: PathBuf) -> SocketRow {
+        let owner =
+            self.services.values().find(|s| s.sockets.iter().any(|k| k.path == path)).map(|s| s.name.clone());
+        if let Some(name) = owner {
+            self.audit_here(&name);
+            let rows = self.services.get(&name).map(Service::socket_rows).unwrap_or_default();
+            if let Some(row) = rows.into_iter().find(|r| path.as_os_str() == r.path.as_str()) {
+                return row;
+            }
+        }
+        let finding = self.auditor.confirm(&Expect { path, kind: None, known: None, owner: Owner::Anyone });
+        crate::check::row(&finding)
+    }
+
+    fn status_record(&self, service: &Service) -> StatusRecord {
+        let row = service.row(&self.root);
+        StatusRecord {
+            name: row.name,
+            status: row.status,
+            health_reason: row.health_reason,
+            pid: row.pid,
+            uptime: row.uptime,
+            restarts: row.restarts,
+            sockets_ok: row.sockets_ok,
+            sockets: service.socket_rows(),
+            spec: serde_json::from_str(&service.spec_json).unwrap_or(Value::Null),
+            instance: service.instance.as_ref().map(|i| InstanceRow {
+                generation: i.generation,
+                pid: i.identity.pid,
+                started: rfc3339(i.started),
+                boot_id: i.identity.boot_id.clone(),
+                cgroup: i.tree.cgroup().map(|c| c.display().to_string()),
+                pids: i.tree.pids_now(),
+            }),
+        }
+    }
+
+    pub(super) fn info(&self) -> ShimInfo {
+        ShimInfo {
+            pid: std::process::id() as i32,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: nanos(self.began.elapsed()),
+            services: self.services.len() as u64,
+            socket: self.home.control_socket().display().to_string(),
+            home: self.home.state.display().to_string(),
+            socket_root: self.root.display().to_string(),
+            troubles: self.troubles.values().cloned().collect(),
+        }
+    }
+
+    /// Services that are stopped with the daemon come up with it again: what was wanted stays wanted.
+    fn shut_down(&mut self, stop_services: bool, reply: Reply) {
+        let info = self.info();
+        if stop_services {
+            let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
+            for name in self.in_order(&names).into_iter().rev() {
+                self.queue.push_back((name, Event::Stop));
+            }
+        }
+        self.closing = Some(Closing { reply: Some(reply), info, waits: stop_services });
+    }
+
+    /// Whether the task is to end now.
+    pub(super) fn closed(&mut self) -> bool {
+        let busy = |s: &Service| s.machine.has_instance() || s.machine.effect_in_flight();
+        let Some(closing) = &mut self.closing else { return false };
+        if closing.waits && self.services.values().any(busy) {
+            return false;
+        }
+        if let Some(reply) = closing.reply.take() {
+            let info = value(&closing.info);
+            answer(reply, info);
+        }
+        true
+    }
+}
+
+/// Answers; a client that has gone hears nothing, and nothing is lost by it.
+pub(super) fn answer(reply: Reply, result: Result<Value, RpcError>) {
+    let _ = reply.send(result);
+}

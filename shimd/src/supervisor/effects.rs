@@ -1,0 +1,395 @@
+//! The machine's actions, performed; and what they come back with.
+//!
+//! Order that matters: an effect waits until the intent that led to it is in the store. A spawn is three
+//! steps: fork the trampoline (which waits), record the instance, let it exec. A daemon that dies between
+//! two of them leaves either a trampoline that ends by itself or an instance that the store names.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use shimd_api::spec::Spec;
+
+use super::clock::Alarm;
+use super::service::{CleanReport, Instance};
+use super::sweep::{self, Sweep, SweepError};
+use super::{Message, Supervisor};
+use crate::core::machine::{Event, Phase};
+use crate::logs::Limits;
+use crate::store::{Ack, InstanceRecord, Store, StoreError, Write};
+use crate::sys::notify::Notify;
+use crate::sys::reaper::Exit;
+use crate::sys::spawn::{self, ExecPlan, SpawnError};
+use crate::sys::tree::Tree;
+use crate::sys::users;
+
+/// How an effect ended.
+pub enum Outcome {
+    /// The way is free.
+    Cleaned(CleanReport),
+    /// It is not.
+    CleanFailed(CleanReport, SweepError),
+    /// An instance was recorded and let go.
+    Spawned(Box<Instance>),
+    /// None was.
+    SpawnFailed {
+        /// Why, and what to do.
+        why: String,
+        /// It may pass by itself.
+        transient: bool,
+    },
+    /// The main process of an adopted instance ended, with its status where the kernel tells it.
+    AdoptedExit(Option<ExitStatus>),
+    /// No process of the instance lives.
+    TreeGone,
+    /// The intent could not be written.
+    Unwritten(StoreError),
+}
+
+/// How long the parent of an adopted process may take to reap it: the kernel tells the status only then.
+const EXIT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the trampoline may take to say that it is ready.
+const TRAMPOLINE: Duration = Duration::from_secs(20);
+
+impl Supervisor {
+    /// Runs an effect beside the task, after the intent that led to it is in the store.
+    fn effect<F>(&mut self, name: &Arc<str>, generation: u64, effect: F)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let intent = self.services.get_mut(name).and_then(|s| s.intent.take());
+        let (name, sender) = (name.clone(), self.sender.clone());
+        tokio::spawn(async move {
+            if let Some(Err(e)) = written(intent).await {
+                // The work goes on with what is known; the trouble is told.
+                let _ = sender.send(Message::Effect(name.clone(), generation, Outcome::Unwritten(e)));
+            }
+            let outcome = effect.await;
+            let _ = sender.send(Message::Effect(name, generation, outcome));
+        });
+    }
+
+    pub(super) fn clean(&mut self, name: &Arc<str>, force: bool) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let spec = service.spec.clone();
+        // The next instance is judged by the spec that it gets.
+        let known: Vec<_> = service.sockets.iter().filter_map(|s| s.known).collect();
+        let old = std::mem::replace(&mut service.sockets, super::service::declared(&spec, &self.root));
+        for socket in &mut service.sockets {
+            socket.known = old.iter().find(|o| o.path == socket.path).and_then(|o| o.known);
+        }
+        self.watch_changed |= old.iter().map(|s| &s.path).ne(service.sockets.iter().map(|s| &s.path));
+        let plan = Sweep::plan(&spec, &self.root, &self.tag, known, force);
+        let generation = service.generation;
+        self.effect(name, generation, async move {
+            match tokio::task::spawn_blocking(move || sweep::run(&plan)).await {
+                Ok((report, Ok(()))) => Outcome::Cleaned(report),
+                Ok((report, Err(e))) => Outcome::CleanFailed(report, e),
+                Err(e) => Outcome::CleanFailed(CleanReport::default(), SweepError::Task(e.to_string())),
+            }
+        });
+    }
+
+    pub(super) fn spawn(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        service.generation += 1;
+        service.notified = false;
+        for socket in &mut service.sockets {
+            socket.known = None;
+            socket.dentry = None;
+        }
+        let generation = service.generation;
+        let (spec, spec_json) = (service.spec.clone(), service.spec_json.clone());
+        let mark = self.home_mark(name, generation);
+        let cgroups = self.cgroups.clone();
+        let files = self.logs.open(name, limits(&spec));
+        let plan = exec_plan(&spec, &self.root, &mark, self.notify.as_ref().map(Notify::address));
+        let store = self.store.clone();
+        let name_owned = name.clone();
+        self.spawning += 1;
+        self.effect(name, generation, async move {
+            let launch = async {
+                let (out, err) = files.map_err(|e| Launch::Refused(e.to_string()))?;
+                let mut plan = plan.map_err(Launch::Refused)?;
+                plan.cgroup = cgroups.and_then(|c| c.create(&name_owned, generation).ok());
+                let mut pending = spawn::begin(&plan, out, err)?;
+                let identity = tokio::time::timeout(TRAMPOLINE, pending.ready()).await.map_err(|_| {
+                    Launch::Refused(format!("the trampoline did not answer within {TRAMPOLINE:?}"))
+                })??;
+                let cgroup = plan.cgroup.filter(|_| pending.in_cgroup());
+                let started = SystemTime::now();
+                let record = InstanceRecord {
+                    generation,
+                    identity: identity.clone(),
+                    cgroup: cgroup.clone(),
+                    spec_json: spec_json.to_string(),
+                    started: since_epoch(started),
+                };
+                let write = Write::Instance { name: name_owned.to_string(), record: Box::new(record) };
+                store.submit(write).done().await.map_err(|e| Launch::Refused(e.to_string()))?;
+                pending.go().await?;
+                let tree = Tree::new(identity.clone(), mark, cgroup);
+                Ok(Instance { generation, identity, tree, spec, started, main_lives: true })
+            };
+            match launch.await {
+                Ok(instance) => Outcome::Spawned(Box::new(instance)),
+                Err(e) => {
+                    forget(&store, &name_owned, generation).await;
+                    match e {
+                        Launch::Refused(why) => Outcome::SpawnFailed { why, transient: false },
+                        Launch::Spawn(e) => Outcome::SpawnFailed {
+                            transient: e.transient(),
+                            why: format!("{e}; {}", e.help()),
+                        },
+                    }
+                }
+            }
+        });
+    }
+
+    /// Takes the stop signal to the main process, or to all that is left where the main process is gone,
+    /// and waits for the whole tree.
+    pub(super) fn signal(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get(name) else { return };
+        let Some(instance) = &service.instance else {
+            self.queue.push_back((name.clone(), Event::TreeGone));
+            return;
+        };
+        let (tree, signal) = (instance.tree.clone(), instance.spec.stop.signal);
+        self.effect(name, instance.generation, async move {
+            if let Err(e) = tree.stop(signal).await {
+                // It stays; SIGKILL follows when the stop's time is up.
+                tracing::warn!("stop signal: {e}");
+                tree.gone().await;
+            }
+            Outcome::TreeGone
+        });
+    }
+
+    /// SIGKILL to the whole tree.
+    pub(super) fn kill(&mut self, name: &Arc<str>) {
+        let Some(instance) = self.services.get(name).and_then(|s| s.instance.as_ref()) else { return };
+        let tree = instance.tree.clone();
+        self.effect(name, instance.generation, async move {
+            tree.kill().await;
+            Outcome::TreeGone
+        });
+    }
+
+    /// Waits for the end of an adopted main process: no SIGCHLD tells of it.
+    pub(super) fn adopt(&mut self, name: &Arc<str>) {
+        let Some(instance) = self.services.get(name).and_then(|s| s.instance.as_ref()) else { return };
+        self.logs.follow(name, limits(&instance.spec));
+        let (identity, generation) = (instance.identity.clone(), instance.generation);
+        if instance.main_lives {
+            self.effect(name, generation, async move {
+                let Some(held) = identity.still_alive() else { return Outcome::AdoptedExit(None) };
+                Outcome::AdoptedExit(held.exit_status(EXIT_PATIENCE).await.ok().flatten())
+            });
+        }
+    }
+
+    pub(super) fn say_unkillable(&mut self, name: &Arc<str>) {
+        if let Some(service) = self.services.get_mut(name)
+            && let Some(instance) = &service.instance
+        {
+            let pids = instance.tree.pids_now();
+            service.trouble = Some(format!(
+                "still there after SIGKILL: {pids:?}; a process in an uninterruptible wait (state D in ps) ends when its device or mount answers"
+            ));
+        }
+    }
+
+    pub(super) fn on_outcome(&mut self, name: &Arc<str>, generation: u64, outcome: Outcome) {
+        let spawned = matches!(outcome, Outcome::Spawned(_) | Outcome::SpawnFailed { .. });
+        let Some(service) = self.services.get_mut(name) else { return };
+        if service.generation != generation {
+            return;
+        }
+        let event = match outcome {
+            Outcome::Unwritten(e) => {
+                self.troubles.insert("store", e.to_string());
+                return;
+            }
+            Outcome::Cleaned(report) => {
+                service.cleaned.removed.extend(report.removed);
+                service.cleaned.killed.extend(report.killed);
+                Event::Cleaned
+            }
+            Outcome::CleanFailed(report, e) => {
+                service.cleaned.removed.extend(report.removed);
+                service.cleaned.killed.extend(report.killed);
+                service.trouble = Some(e.to_string());
+                Event::CleanFailed
+            }
+            Outcome::Spawned(instance) => {
+                if !std::mem::take(&mut service.fresh_start) {
+                    service.restarts += 1;
+                }
+                service.times.spawned = Some(Instant::now());
+                self.mains.insert(instance.identity.pid, name.clone());
+                service.instance = Some(*instance);
+                Event::Spawned
+            }
+            Outcome::SpawnFailed { why, transient } => {
+                service.trouble = Some(why);
+                Event::SpawnFailed { transient }
+            }
+            Outcome::AdoptedExit(status) => {
+                let Some(instance) = &mut service.instance else { return };
+                instance.main_lives = false;
+                let pid = instance.identity.pid;
+                service.trouble = Some(match status {
+                    Some(status) => ended(pid, status),
+                    None => format!("process {pid} ended, its exit status is not known: it was adopted"),
+                });
+                Event::Exited { success: status.is_some_and(|s| s.success()) }
+            }
+            Outcome::TreeGone => {
+                if service.instance.as_ref().is_none_or(|i| i.generation != generation) {
+                    return;
+                }
+                self.tree_gone(name);
+                Event::TreeGone
+            }
+        };
+        self.queue.push_back((name.clone(), event));
+        if spawned {
+            self.spawning -= 1;
+            if event == Event::Spawned
+                && let Some(pid) = self.services.get(name).and_then(|s| s.pid())
+                && let Some(exit) = self.early_exits.remove(&pid)
+            {
+                self.mains.remove(&pid);
+                // In order: the machine sees the spawn first.
+                self.settle();
+                self.on_main_exit(name, exit);
+            }
+            if self.spawning == 0 {
+                self.early_exits.clear();
+            }
+        }
+    }
+
+    fn tree_gone(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Some(instance) = service.instance.take() else { return };
+        self.mains.remove(&instance.identity.pid);
+        service.old_gone.get_or_insert_with(Instant::now);
+        service.times.serving = None;
+        drop_cgroup(instance.tree);
+        let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
+        service.intent = Some(self.store.submit(gone));
+        self.logs.closed(name);
+        self.dirty.insert(name.clone());
+    }
+
+    pub(super) fn on_main_exit(&mut self, name: &Arc<str>, exit: Exit) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Some(instance) = &mut service.instance else { return };
+        instance.main_lives = false;
+        if !matches!(service.machine.phase, Phase::Stopping(_) | Phase::Killing(_)) {
+            let when =
+                if service.machine.phase == Phase::Verifying { " before its sockets were ok" } else { "" };
+            service.trouble = Some(format!("{}{when}", ended(exit.pid, exit.status)));
+        }
+        self.queue.push_back((name.clone(), Event::Exited { success: exit.status.success() }));
+    }
+
+    /// Looks at the new instance now, and again until it serves.
+    pub(super) fn verify(&mut self, name: &Arc<str>) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.look_after = Duration::from_millis(1);
+            self.clock.arm(name, Alarm::Look, service.look_after);
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    pub(super) fn look_again(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        if service.machine.phase == Phase::Verifying {
+            // listen() raises no event: milliseconds at first, then a fiftieth of a second, then calmer.
+            service.look_after =
+                (service.look_after * 5 / 4).clamp(Duration::from_millis(1), Duration::from_millis(200));
+            self.clock.arm(name, Alarm::Look, service.look_after);
+        }
+    }
+
+    fn home_mark(&self, name: &str, generation: u64) -> String {
+        crate::sys::tree::mark(&self.tag, name, generation)
+    }
+}
+
+/// How much of its output is kept.
+pub(super) fn limits(spec: &Spec) -> Limits {
+    Limits { max_size: spec.log.max_size, keep: spec.log.keep }
+}
+
+/// Removes the cgroup of an instance that is gone; the kernel notices that it is empty a little later.
+pub(super) fn drop_cgroup(tree: Tree) {
+    tokio::spawn(async move {
+        if let Err(e) = tree.remove_cgroup().await {
+            tracing::debug!("{e}");
+        }
+    });
+}
+
+/// How a process ended, in words.
+fn ended(pid: i32, status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("process {pid} exited with status {code}"),
+        (None, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(signal) => format!("process {pid} was ended by {signal}"),
+            Err(_) => format!("process {pid} was ended by signal {signal}"),
+        },
+        (None, None) => format!("process {pid} ended"),
+    }
+}
+
+enum Launch {
+    Refused(String),
+    Spawn(SpawnError),
+}
+
+impl From<SpawnError> for Launch {
+    fn from(e: SpawnError) -> Self {
+        Launch::Spawn(e)
+    }
+}
+
+async fn written(intent: Option<Ack>) -> Option<Result<(), StoreError>> {
+    match intent {
+        Some(ack) => Some(ack.done().await),
+        None => None,
+    }
+}
+
+async fn forget(store: &Store, name: &str, generation: u64) {
+    // Nothing lives: a record that stays is found dead by the next recovery.
+    let _ = store.submit(Write::InstanceGone { name: name.to_owned(), generation }).done().await;
+}
+
+fn since_epoch(time: SystemTime) -> i64 {
+    super::clock::nanos(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+fn exec_plan(
+    spec: &Spec,
+    root: &std::path::Path,
+    mark: &str,
+    notify: Option<&str>,
+) -> Result<ExecPlan, String> {
+    let user = users::resolve(spec.user.as_deref(), spec.group.as_deref()).map_err(|e| e.to_string())?;
+    let env = spec.environment(root).map_err(|e| e.to_string())?;
+    let notify = notify.filter(|_| spec.ready.notify);
+    Ok(ExecPlan {
+        argv: spec.argv(root).map_err(|e| e.to_string())?,
+        env: spawn::base_env(&env, user.as_ref(), mark, notify),
+        cwd: spec.cwd.clone(),
+        ids: user.map(|u| u.ids),
+        umask: spec.umask,
+        cgroup: None,
+        nofile_soft: crate::sys::limits::original_nofile(),
+    })
+}

@@ -1,0 +1,41 @@
+//! Ending processes that are no instance of ours: holders of a declared socket.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::sys::pidfd::PidFd;
+
+/// Sends `signal` to each, waits until all are gone, and sends SIGKILL to what is left after `timeout`, for
+/// which it waits as long again (2 s at least). Returns those that are gone. Each is held by a pidfd before it is signalled.
+pub fn end_processes(pids: &[i32], signal: i32, timeout: Duration) -> Vec<i32> {
+    let held: Vec<PidFd> = pids.iter().filter_map(|pid| PidFd::open(*pid).ok()).collect();
+    for (signal, patience) in [(signal, timeout), (libc::SIGKILL, timeout.max(Duration::from_secs(2)))] {
+        for process in held.iter().filter(|p| p.is_alive()) {
+            if let Err(e) = process.signal(signal) {
+                tracing::warn!("{e}");
+            }
+        }
+        if all_gone(&held, patience) {
+            break;
+        }
+    }
+    held.iter().filter(|p| !p.is_alive()).map(PidFd::pid).collect()
+}
+
+fn all_gone(held: &[PidFd], patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    for process in held {
+        while process.is_alive() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            // EINTR and time-outs are told by the next look.
+            let _ = poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], timeout);
+        }
+    }
+    true
+}

@@ -1,0 +1,396 @@
+//! The supervisor: one task that owns every service, feeds events to the machines and performs what they
+//! answer.
+//!
+//! Events come from commands, effects, the reaper, the watcher, audits and timers; all of them are handled
+//! one at a time, in the order in which they come. What takes long (a clean, a spawn's handshake, waiting
+//! for a tree to be gone, an audit of many sockets) runs beside the task and comes back as a message.
+
+mod audits;
+mod clock;
+mod commands;
+mod effects;
+mod ending;
+mod recovery;
+mod service;
+mod sweep;
+mod waiters;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shimd_api::paths::Home;
+use socket_audit::Auditor;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::machine::{Action, Deps, Event, Phase, Timer};
+use crate::core::policy;
+use crate::logs::Logs;
+use crate::store::{ServiceRecord, Store, Write};
+use crate::sys::cgroup::Cgroups;
+use crate::sys::identity::boot_id;
+use crate::sys::notify::{self, Notify};
+use crate::sys::reaper::{self, Exit};
+use crate::sys::tree;
+use crate::sys::watch::Watcher;
+
+use audits::AuditThread;
+use clock::{Alarm, Clock};
+use effects::Outcome;
+use service::Service;
+use waiters::Waiter;
+
+pub use commands::{Command, Handle};
+pub use service::lstat_id;
+
+/// How often every declared socket is audited, whatever the events said.
+const PERIOD: Duration = Duration::from_secs(5);
+/// How long SIGKILL may take before it is sent again.
+const KILL_AGAIN: Duration = Duration::from_secs(2);
+
+/// What comes to the supervisor's task.
+#[allow(clippy::large_enum_variant)] // a message lives for microseconds
+pub enum Message {
+    /// A request of a client.
+    Command(Command),
+    /// An effect ended: the service, its generation, and how.
+    Effect(Arc<str>, u64, Outcome),
+    /// The audit thread's answer.
+    Audited(audits::Report),
+    /// Specs that are in the store.
+    Stored(Vec<(shimd_api::spec::Spec, Arc<str>)>, oneshot::Sender<()>),
+}
+
+/// The supervisor's task and all it owns.
+pub struct Supervisor {
+    services: BTreeMap<Arc<str>, Service>,
+    /// Who waits for whom, to tell a waiting service when its dependency has moved.
+    dependents: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Which services have a socket in a watched folder.
+    folders: HashMap<PathBuf, BTreeSet<Arc<str>>>,
+    mains: HashMap<i32, Arc<str>>,
+    /// Exits that came before their spawn was reported; kept only while a spawn is in flight.
+    early_exits: HashMap<i32, Exit>,
+    spawning: usize,
+    clock: Clock,
+    waiters: Vec<Waiter>,
+    queue: VecDeque<(Arc<str>, Event)>,
+    /// Services whose sockets are to be audited before the next wait.
+    dirty: BTreeSet<Arc<str>>,
+    auditor: Auditor,
+    audit_thread: AuditThread,
+    /// Counts the periods, so that ownership is looked up anew now and then.
+    period: u64,
+    next_period: Instant,
+    store: Store,
+    watcher: Watcher,
+    watch_changed: bool,
+    reaper: mpsc::Receiver<Exit>,
+    notify: Option<Notify>,
+    cgroups: Option<Cgroups>,
+    logs: Logs,
+    home: Home,
+    root: PathBuf,
+    /// The home, short: in marks and cgroup names.
+    tag: String,
+    boot_id: String,
+    began: Instant,
+    troubles: BTreeMap<&'static str, String>,
+    sender: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    closing: Option<commands::Closing>,
+}
+
+/// What the supervisor is built from.
+pub struct Parts {
+    /// The home, its folders made, its lock held.
+    pub home: Home,
+    /// Where sockets declared by a basename live.
+    pub root: PathBuf,
+    /// The store.
+    pub store: Store,
+    /// What it held.
+    pub records: BTreeMap<String, ServiceRecord>,
+}
+
+/// Why the supervisor cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The kernel could not be asked about sockets.
+    #[error("cannot audit sockets: {0}")]
+    Audit(#[from] socket_audit::AuditError),
+    /// Children could not be waited for.
+    #[error(transparent)]
+    Reaper(#[from] reaper::ReaperError),
+    /// No thread could be started.
+    #[error("cannot start a thread: {0}; raise the limit of processes (ulimit -u)")]
+    Thread(std::io::Error),
+}
+
+impl Supervisor {
+    /// Puts the parts together, within a tokio runtime; the store's services are found again when it runs.
+    pub fn build(parts: Parts) -> Result<(Supervisor, Handle), BuildError> {
+        let Parts { home, root, store, records } = parts;
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let tag = tree::home_tag(&home.run);
+        let mut troubles = BTreeMap::new();
+        let cgroups =
+            Cgroups::probe(&tag).map_err(|e| tracing::info!("process trees without cgroups: {e}")).ok();
+        let notify = Notify::bind(&tag).map_err(|e| troubles.insert("notify", e.to_string())).ok();
+        let mut supervisor = Supervisor {
+            services: BTreeMap::new(),
+            dependents: HashMap::new(),
+            folders: HashMap::new(),
+            mains: HashMap::new(),
+            early_exits: HashMap::new(),
+            spawning: 0,
+            clock: Clock::default(),
+            waiters: Vec::new(),
+            queue: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            auditor: Auditor::new()?,
+            audit_thread: AuditThread::start(sender.clone())?,
+            period: 0,
+            next_period: Instant::now() + PERIOD,
+            store,
+            watcher: Watcher::new(),
+            watch_changed: false,
+            reaper: reaper::start()?,
+            notify,
+            cgroups,
+            logs: Logs::start(home.logs()),
+            boot_id: boot_id().to_owned(),
+            home,
+            root,
+            tag,
+            began: Instant::now(),
+            troubles,
+            sender: sender.clone(),
+            inbox,
+            closing: None,
+        };
+        supervisor.load(records);
+        Ok((supervisor, Handle::new(sender)))
+    }
+
+    /// Runs until it is told to shut down.
+    pub async fn run(mut self) {
+        self.recover();
+        let mut changes = Vec::new();
+        loop {
+            self.settle();
+            if self.closed() {
+                return;
+            }
+            let until = self.clock.next().map_or(self.next_period, |at| at.min(self.next_period));
+            let until = self.next_progress().map_or(until, |at| at.min(until));
+            tokio::select! {
+                biased;
+                Some(exit) = self.reaper.recv() => self.on_exit(exit),
+                () = self.watcher.next_batch(&mut changes) => self.on_changes(&mut changes),
+                Some(message) = self.inbox.recv() => self.on_message(message),
+                Some(note) = next_note(self.notify.as_ref()) => self.on_note(&note),
+                () = tokio::time::sleep_until(until.into()) => self.on_time(),
+            }
+            // What has queued up meanwhile goes into the same audit.
+            for _ in 0..256 {
+                match self.inbox.try_recv() {
+                    Ok(message) => self.on_message(message),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Command(command) => self.on_command(command),
+            Message::Effect(name, generation, outcome) => self.on_outcome(&name, generation, outcome),
+            Message::Audited(report) => self.on_report(report),
+            Message::Stored(specs, done) => {
+                self.stored(specs);
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Feeds what is queued, audits what is dirty, answers who waits; until nothing is left to do.
+    fn settle(&mut self) {
+        loop {
+            self.settle_queue();
+            self.audit_dirty();
+            if self.queue.is_empty() {
+                break;
+            }
+        }
+        if std::mem::take(&mut self.watch_changed) {
+            self.watch_folders();
+        }
+        self.answer_waiters();
+    }
+
+    /// Feeds what is queued.
+    fn settle_queue(&mut self) {
+        while let Some((name, event)) = self.queue.pop_front() {
+            self.step(&name, event);
+        }
+    }
+
+    /// One event of one service: the machine's step, its intent to the store, its actions.
+    fn step(&mut self, name: &Arc<str>, event: Event) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let (before, phase) = (service.machine.durable(), service.machine.phase);
+        let actions = service.machine.step(event, service.policy());
+        if service.machine.phase == Phase::Failed && phase == Phase::Backoff
+            || matches!((event, service.machine.phase), (Event::TreeGone, Phase::Failed))
+                && !service.policy().allows(service.machine.starts)
+        {
+            let limit = service.policy().limit;
+            let last = service.trouble.take().unwrap_or_else(|| "it ended".into());
+            let window = humantime::format_duration(service.live_spec().restart.window);
+            service.trouble = Some(format!(
+                "{last}; started {limit} times within {window}, the restart limit: see its log, then proc reset-failed"
+            ));
+        }
+        if matches!(service.machine.phase, Phase::Waiting { .. } | Phase::Inactive)
+            && phase != service.machine.phase
+        {
+            service.trouble = None;
+        }
+        let now = service.machine.durable();
+        // While the daemon shuts down with its services, what was wanted stays in the store.
+        if now != before && self.closing.is_none() {
+            let rest_reason = now.rest.and(service.trouble.clone());
+            let write = Write::Intent { name: name.to_string(), durable: now, rest_reason };
+            service.intent = Some(self.store.submit(write));
+        }
+        if service.machine.phase != phase {
+            tracing::debug!(service = %name, ?event, from = ?phase, to = ?service.machine.phase);
+            self.on_phase(name, phase);
+        }
+        for action in actions {
+            self.perform(name, action);
+        }
+    }
+
+    /// What follows from a change of phase beside the machine's actions.
+    fn on_phase(&mut self, name: &Arc<str>, from: Phase) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let to = service.machine.phase;
+        if to == Phase::Running {
+            service.times.serving = Some(Instant::now());
+            service.trouble = None;
+            // Some servers bind twice at their start: the first good look is not yet the last.
+            self.clock.arm(name, Alarm::Look, Duration::from_secs(1));
+        } else if !matches!(to, Phase::Verifying | Phase::Impaired) {
+            self.clock.disarm(name, Alarm::Look);
+        }
+        if to == Phase::Impaired && from == Phase::Verifying {
+            let limit = humantime::format_duration(service.live_spec().ready.timeout);
+            let why = service.health_reason(&self.root).unwrap_or_else(|| "it does not serve".into());
+            service.trouble = Some(format!("not ready within {limit}: {why}"));
+        }
+        let waits = |n: &&Arc<str>| {
+            self.services.get(*n).is_some_and(|s| matches!(s.machine.phase, Phase::Waiting { .. }))
+        };
+        let waiting: Vec<Arc<str>> =
+            self.dependents.get(name).into_iter().flatten().filter(waits).cloned().collect();
+        for dependent in waiting {
+            self.check_deps(&dependent);
+        }
+    }
+
+    fn perform(&mut self, name: &Arc<str>, action: Action) {
+        match action {
+            Action::CheckDeps => self.check_deps(name),
+            Action::Clean { force } => self.clean(name, force),
+            Action::Spawn => self.spawn(name),
+            Action::Adopt => self.adopt(name),
+            Action::Verify => self.verify(name),
+            Action::Signal => self.signal(name),
+            Action::Kill => self.kill(name),
+            Action::Arm(timer) => {
+                let Some(service) = self.services.get(name) else { return };
+                let spec = service.live_spec();
+                let after = match timer {
+                    Timer::Start => spec.ready.timeout,
+                    Timer::Stop => spec.stop.timeout,
+                    Timer::Kill => KILL_AGAIN,
+                    Timer::Backoff => {
+                        policy::backoff(spec.restart.delay, spec.restart.max_delay, service.machine.starts)
+                    }
+                    Timer::Window => spec.restart.window,
+                };
+                self.clock.arm(name, Alarm::Machine(timer), after);
+            }
+            Action::Disarm(timer) => self.clock.disarm(name, Alarm::Machine(timer)),
+        }
+    }
+
+    /// Tells a waiting service how its dependencies stand.
+    fn check_deps(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get(name) else { return };
+        let mut deps = Deps::Ready;
+        let mut trouble = None;
+        for dependency in &service.spec.depends_on {
+            let word = match self.services.get(dependency.as_str()) {
+                None => "is not registered".to_owned(),
+                Some(s) if s.machine.phase == Phase::Running => continue,
+                Some(s) if s.machine.settled() => match s.health_reason(&self.root) {
+                    Some(reason) => format!("is {}: {reason}", s.machine.status()),
+                    None => format!("is {}", s.machine.status()),
+                },
+                Some(_) => {
+                    deps = if deps == Deps::Ready { Deps::Pending } else { deps };
+                    continue;
+                }
+            };
+            deps = Deps::Blocked;
+            trouble = Some(format!("dependency {dependency} {word}"));
+        }
+        if let Some(service) = self.services.get_mut(name) {
+            service.trouble = trouble;
+        }
+        self.queue.push_back((name.clone(), Event::Deps(deps)));
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        while let Some((name, alarm)) = self.clock.due(now) {
+            match alarm {
+                Alarm::Machine(timer) => {
+                    if timer == Timer::Kill {
+                        self.say_unkillable(&name);
+                    }
+                    self.queue.push_back((name, Event::Timer(timer)));
+                }
+                Alarm::Look => {
+                    self.look_again(&name);
+                    self.dirty.insert(name);
+                }
+            }
+        }
+        if now >= self.next_period {
+            self.next_period = now + PERIOD;
+            self.audit_all();
+        }
+    }
+
+    fn on_exit(&mut self, exit: Exit) {
+        match self.mains.remove(&exit.pid) {
+            Some(name) => self.on_main_exit(&name, exit),
+            None if self.spawning > 0 => {
+                self.early_exits.insert(exit.pid, exit);
+            }
+            None => {}
+        }
+    }
+}
+
+async fn next_note(socket: Option<&Notify>) -> Option<notify::Message> {
+    match socket {
+        Some(socket) => socket.recv().await.ok(),
+        None => std::future::pending().await,
+    }
+}

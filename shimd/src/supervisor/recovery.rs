@@ -1,0 +1,104 @@
+//! After the daemon's own start: what the store names is found again, or truthfully said to be gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use shimd_api::spec::Spec;
+use socket_audit::ListenerId;
+
+use super::Supervisor;
+use super::effects::drop_cgroup;
+use super::service::{Instance, Service, declared};
+use crate::core::machine::{Event, Found, Machine};
+use crate::store::{InstanceRecord, ServiceRecord};
+use crate::sys::tree::{self, Tree};
+
+impl Supervisor {
+    /// Takes the services of the store.
+    pub(super) fn load(&mut self, records: BTreeMap<String, ServiceRecord>) {
+        for (name, record) in records {
+            let spec = match Spec::parse(&record.spec_json) {
+                Ok(spec) => Arc::new(spec),
+                Err(e) => {
+                    // Kept in the store, to the letter; a shimd that can read it finds it there.
+                    tracing::error!(service = %name, "the stored spec cannot be read: {e}");
+                    self.troubles.insert("spec", format!("the stored spec of {name} cannot be read: {e}"));
+                    continue;
+                }
+            };
+            let mut durable = record.durable;
+            let here = record.instance.as_ref().is_none_or(|i| i.identity.boot_id == self.boot_id);
+            let rebooted = !here || record.listeners.iter().any(|l| l.boot_id != self.boot_id);
+            if rebooted {
+                (durable.restart, durable.rest) = (None, None);
+            }
+            let machine = Machine::restored(durable);
+            let mut service = Service::new(spec, Arc::from(record.spec_json.as_str()), machine, &self.root);
+            service.generation = record.generation;
+            service.trouble = record.rest_reason;
+            if let Some(instance) = record.instance.filter(|_| here) {
+                service.instance = self.found(&name, instance);
+                if let Some(instance) = &service.instance {
+                    service.sockets = declared(&instance.spec, &self.root);
+                }
+            }
+            for socket in &mut service.sockets {
+                let seen =
+                    record.listeners.iter().find(|l| l.path == socket.path && l.boot_id == self.boot_id);
+                socket.known = seen.map(|l| ListenerId { inode: l.inode, cookie: l.cookie });
+            }
+            self.services.insert(service.name.clone(), service);
+        }
+        self.index_dependents();
+        self.watch_folders();
+    }
+
+    /// The recorded instance, with whatever of its tree still lives.
+    fn found(&self, name: &str, record: InstanceRecord) -> Option<Instance> {
+        let spec = Arc::new(Spec::parse(&record.spec_json).ok()?);
+        let mark = tree::mark(&self.tag, name, record.generation);
+        let tree = Tree::new(record.identity.clone(), mark, record.cgroup);
+        Some(Instance {
+            generation: record.generation,
+            main_lives: record.identity.still_alive().is_some(),
+            identity: record.identity,
+            tree,
+            spec,
+            started: SystemTime::UNIX_EPOCH + Duration::from_nanos(record.started.max(0).unsigned_abs()),
+        })
+    }
+
+    /// Tells each machine what is left of its instance.
+    pub(super) fn recover(&mut self) {
+        let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
+        for name in names {
+            let Some(service) = self.services.get_mut(&name) else { continue };
+            let found = match &service.instance {
+                None => Found::None,
+                Some(i) if i.main_lives => Found::Alive,
+                Some(i) if !i.tree.pids_now().is_empty() => Found::Remains,
+                Some(_) => Found::Gone,
+            };
+            match found {
+                Found::Alive => service.notified = true,
+                Found::Gone => {
+                    service.trouble =
+                        Some("it ended while shimd was down; its exit status is not known".into());
+                    if let Some(gone) = service.instance.take() {
+                        drop_cgroup(gone.tree);
+                        let name = name.to_string();
+                        let write = crate::store::Write::InstanceGone { name, generation: gone.generation };
+                        service.intent = Some(self.store.submit(write));
+                    }
+                }
+                Found::None | Found::Remains => {}
+            }
+            self.queue.push_back((name, Event::Recovered(found)));
+        }
+        // One audit for all, before the first answer shows a state.
+        self.settle_queue();
+        let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
+        self.dirty.extend(names);
+    }
+}

@@ -1,0 +1,221 @@
+//! Commands that wait for their outcome: start, stop, restart, delete.
+//!
+//! A waiter is answered when every service that it names has settled, or when its time is up: then the
+//! rows say how far things are. The client may go meanwhile; the work goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use shimd_api::rpc::RpcError;
+use shimd_api::wire::{ActionRow, ChangeRow, Progress, RestartRow, StateRow, Status};
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::nanos;
+use super::commands::answer;
+use super::service::{CleanReport, Service};
+use super::{KILL_AGAIN, Supervisor};
+use crate::core::machine::Phase;
+use crate::store::Write;
+
+/// Which command waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `service.start`
+    Start,
+    /// `service.stop`
+    Stop,
+    /// `service.restart`
+    Restart {
+        /// `--clean`
+        clean: bool,
+    },
+    /// `service.delete`
+    Delete,
+}
+
+/// A command under way.
+pub struct Waiter {
+    kind: Kind,
+    began: Instant,
+    deadline: Instant,
+    /// The services that the answer shows, and those among them that have not settled.
+    items: Vec<Item>,
+    progress: Option<mpsc::Sender<Progress>>,
+    next_progress: Instant,
+    reply: Option<oneshot::Sender<Result<Value, RpcError>>>,
+}
+
+struct Item {
+    name: Arc<str>,
+    old_pid: Option<i32>,
+    settled: Option<Instant>,
+}
+
+/// How often a client that asked for it hears how things stand.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+impl Waiter {
+    /// A command for `names` (with dependencies), whose answer shows `shown`.
+    pub fn new(
+        kind: Kind,
+        names: &[Arc<str>],
+        shown: &[Arc<str>],
+        services: &BTreeMap<Arc<str>, Service>,
+        progress: Option<mpsc::Sender<Progress>>,
+        reply: oneshot::Sender<Result<Value, RpcError>>,
+    ) -> Waiter {
+        let began = Instant::now();
+        // Nothing lasts longer than two whole attempts of each; a limit that is never met in good order.
+        let one = |n: &Arc<str>| {
+            services.get(n).map_or(Duration::ZERO, |s| {
+                let spec = &s.spec;
+                (spec.ready.timeout.saturating_add(spec.stop.timeout))
+                    .saturating_mul(2)
+                    .saturating_add(2 * KILL_AGAIN)
+            })
+        };
+        let most: Duration = names.iter().map(one).fold(Duration::from_secs(10), Duration::saturating_add);
+        let item = |n: &Arc<str>| Item {
+            name: n.clone(),
+            old_pid: services.get(n).and_then(Service::pid),
+            settled: None,
+        };
+        Waiter {
+            kind,
+            began,
+            deadline: began + most.min(Duration::from_secs(24 * 3600)),
+            items: shown.iter().map(item).collect(),
+            progress,
+            next_progress: began + PROGRESS,
+            reply: Some(reply),
+        }
+    }
+}
+
+impl Service {
+    /// A command begins: what its rows will say starts from nothing.
+    pub fn begin_command(&mut self, kind: Kind) {
+        if !matches!(kind, Kind::Stop | Kind::Delete) {
+            self.restarts = 0;
+            self.fresh_start = true;
+        }
+        self.old_gone = None;
+        self.cleaned = CleanReport::default();
+    }
+}
+
+impl Supervisor {
+    /// When the next waiter is to be looked at by the clock.
+    pub(super) fn next_progress(&self) -> Option<Instant> {
+        let at = |w: &Waiter| if w.progress.is_some() { w.deadline.min(w.next_progress) } else { w.deadline };
+        self.waiters.iter().map(at).min()
+    }
+
+    /// Answers the waiters whose services have settled or whose time is up.
+    pub(super) fn answer_waiters(&mut self) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut waiters = std::mem::take(&mut self.waiters);
+        waiters.retain_mut(|waiter| {
+            for item in waiter.items.iter_mut().filter(|i| i.settled.is_none()) {
+                let settled = self.services.get(&item.name).is_none_or(|s| s.machine.settled());
+                item.settled = settled.then_some(now);
+            }
+            let all = waiter.items.iter().all(|i| i.settled.is_some());
+            if !all && now < waiter.deadline {
+                self.tell_progress(waiter, now);
+                return true;
+            }
+            let rows = self.rows(waiter, now);
+            if let Some(reply) = waiter.reply.take() {
+                answer(reply, rows.map_err(|e| RpcError::internal(e.to_string())));
+            }
+            false
+        });
+        self.waiters.append(&mut waiters);
+    }
+
+    fn tell_progress(&self, waiter: &mut Waiter, now: Instant) {
+        if now < waiter.next_progress {
+            return;
+        }
+        waiter.next_progress = now + PROGRESS;
+        if let Some(progress) = &waiter.progress {
+            let row = |i: &Item| {
+                let status = self.services.get(&i.name)?.machine.status();
+                Some(StateRow { name: i.name.to_string(), status })
+            };
+            let services = waiter.items.iter().filter_map(row).collect();
+            // A client that reads too slowly misses one; the next tells the same and more.
+            let _ = progress.try_send(Progress { services, elapsed: nanos(now - waiter.began) });
+        }
+    }
+
+    fn rows(&mut self, waiter: &Waiter, now: Instant) -> serde_json::Result<Value> {
+        let took = |i: &Item| nanos(i.settled.unwrap_or(now) - waiter.began);
+        match waiter.kind {
+            Kind::Start | Kind::Stop => {
+                let row = |i: &Item| {
+                    let service = self.services.get(&i.name)?;
+                    Some(ActionRow {
+                        name: i.name.to_string(),
+                        status: service.machine.status(),
+                        health_reason: service.health_reason(&self.root),
+                        pid: service.pid(),
+                        took: took(i),
+                    })
+                };
+                serde_json::to_value(waiter.items.iter().filter_map(row).collect::<Vec<_>>())
+            }
+            Kind::Restart { .. } => {
+                let rows: Vec<_> =
+                    waiter.items.iter().filter_map(|i| self.restart_row(waiter, i, took(i))).collect();
+                serde_json::to_value(rows)
+            }
+            Kind::Delete => {
+                let rows: Vec<_> = waiter.items.iter().map(|i| self.delete(&i.name)).collect();
+                serde_json::to_value(rows)
+            }
+        }
+    }
+
+    fn restart_row(&self, waiter: &Waiter, item: &Item, took: i64) -> Option<RestartRow> {
+        let service = self.services.get(&item.name)?;
+        let up = service.machine.status() == Status::Running;
+        let since = |at: Option<Instant>, from: Instant| {
+            at.filter(|at| *at >= from).map(|at| nanos(at.saturating_duration_since(from)))
+        };
+        let times = service.times;
+        Some(RestartRow {
+            name: item.name.to_string(),
+            outcome: if up { "restarted" } else { "failed" }.to_owned(),
+            health_reason: service.health_reason(&self.root),
+            old_pid: item.old_pid,
+            new_pid: service.pid(),
+            stopped_in: item.old_pid.and_then(|_| since(service.old_gone, waiter.began)),
+            ready_in: times.spawned.and_then(|spawned| since(times.serving, spawned)),
+            took,
+            cleaned: service.cleaned.removed.clone(),
+            killed: service.cleaned.killed.clone(),
+            sockets: service.socket_rows(),
+        })
+    }
+
+    /// Forgets a service that has stopped.
+    fn delete(&mut self, name: &Arc<str>) -> ChangeRow {
+        let stopped = self.services.get(name).is_some_and(|s| matches!(s.machine.phase, Phase::Inactive));
+        if !stopped {
+            return ChangeRow { name: name.to_string(), change: "unchanged".to_owned() };
+        }
+        self.services.remove(name);
+        self.clock.forget(name);
+        self.index_dependents();
+        self.watch_changed = true;
+        let _ = self.store.submit(Write::Delete { name: name.to_string() });
+        ChangeRow { name: name.to_string(), change: "deleted".to_owned() }
+    }
+}
