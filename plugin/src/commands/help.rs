@@ -1,0 +1,49 @@
+//! `proc`: what there is.
+
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{LabeledError, PipelineData, Signature, Type, Value};
+
+use crate::plugin::Proc;
+use crate::signature::ServiceSignature;
+
+/// `proc`.
+pub struct Overview;
+
+impl PluginCommand for Overview {
+    type Plugin = Proc;
+
+    fn name(&self) -> &str {
+        "proc"
+    }
+
+    fn description(&self) -> &str {
+        "Run services, and keep their Unix sockets reachable."
+    }
+
+    fn extra_description(&self) -> &str {
+        "A service is registered once by its spec (proc register) and then started, stopped and restarted by name. It
+counts as running only while clients can reach each socket that it declares: proc list shows what is, and
+proc socket-check says what is wrong with a socket.
+
+A daemon, shimd, looks after the services of one home ($env.SHIMD_HOME, else the user's own). A command that
+acts starts it when none runs."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        vec!["service", "daemon", "supervisor", "socket", "systemctl"]
+    }
+
+    fn signature(&self) -> Signature {
+        Signature::build("proc").services().input_output_type(Type::Nothing, Type::String)
+    }
+
+    fn run(
+        &self,
+        _: &Proc,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        _: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        Ok(PipelineData::value(Value::string(engine.get_help()?, call.head), None))
+    }
+}

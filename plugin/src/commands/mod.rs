@@ -1,0 +1,12 @@
+//! One file a command.
+
+pub mod help;
+pub mod list;
+pub mod register;
+pub mod reset_failed;
+pub mod restart;
+pub mod shim;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod unregister;

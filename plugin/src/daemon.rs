@@ -1,0 +1,132 @@
+//! The way to `shimd`: one command, one connection; each request with a deadline, ended by Ctrl-C.
+//!
+//! On every connection the first request is `shim.info`, and a daemon of another version gets no second one. That
+//! costs a few hundredths of a millisecond, and nothing is ever asked of a daemon that could take it otherwise.
+
+use std::time::Duration;
+
+use nu_plugin::EngineInterface;
+use nu_protocol::LabeledError;
+use serde::de::DeserializeOwned;
+use serde_json::{Value as Json, json};
+use shimd_api::{Client, ClientError};
+
+use crate::error::{self, Blame};
+use crate::plugin::VERSION;
+use crate::progress::ProgressLine;
+use crate::{launch, place};
+
+/// How long a daemon may take to accept a connection.
+pub const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long a daemon may take to answer, or, at long work, to give a sign of life (it does so each second).
+const ANSWER: Duration = if cfg!(test) { Duration::from_millis(400) } else { Duration::from_secs(10) };
+
+/// A connection to the daemon, for one command.
+pub struct Daemon<'a> {
+    engine: &'a EngineInterface,
+    client: Client,
+    blame: Blame,
+}
+
+impl<'a> Daemon<'a> {
+    /// The daemon that runs, for a command that looks.
+    ///
+    /// # Errors
+    /// `proc::no_daemon` if none does, `proc::version` if it is of another version.
+    pub fn running(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
+        let mut daemon = Self::of_any_version(engine, blame)?;
+        daemon.check_version()?;
+        Ok(daemon)
+    }
+
+    /// The daemon that runs, or a new one, for a command that acts.
+    ///
+    /// # Errors
+    /// `proc::no_daemon` if none could be started, `proc::version` if it is of another version.
+    pub fn started(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
+        let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
+        let client = match Client::connect(&home.control_socket(), CONNECT) {
+            Err(ClientError::NoDaemon { .. }) => launch::start(engine, &home, &blame)?,
+            other => other.map_err(|error| error::request(error, &blame))?,
+        };
+        let mut daemon = Daemon { engine, client, blame };
+        daemon.check_version()?;
+        Ok(daemon)
+    }
+
+    /// The daemon that runs, of whatever version: to say how it is, and to end it.
+    ///
+    /// # Errors
+    /// `proc::no_daemon` if none does.
+    pub fn of_any_version(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
+        let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
+        let client = Client::connect(&home.control_socket(), CONNECT).map_err(|error| error::request(error, &blame))?;
+        Ok(Daemon { engine, client, blame })
+    }
+
+    /// One request.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it could not be asked.
+    pub fn ask<T: DeserializeOwned>(&mut self, method: &str, params: Json) -> Result<T, LabeledError> {
+        let answer = self.call(method, params).map_err(|error| error::request(error, &self.blame))?;
+        self.understand(method, answer)
+    }
+
+    /// One request that may take long: the daemon tells how far it is, and a terminal shows it.
+    ///
+    /// # Errors
+    /// As [`Daemon::ask`].
+    pub fn ask_long<T: DeserializeOwned>(&mut self, method: &str, mut params: Json) -> Result<T, LabeledError> {
+        if let Some(params) = params.as_object_mut() {
+            params.insert("progress".into(), Json::Bool(true));
+        }
+        self.ask(method, params)
+    }
+
+    /// One request, for a command that labels its errors in its own way.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it could not be asked.
+    pub fn call(&mut self, method: &str, params: Json) -> Result<Json, ClientError> {
+        let mut line = ProgressLine::new();
+        let engine = self.engine;
+        self.client
+            .call(method, params, ANSWER, &mut |progress| line.draw(&progress), &|| engine.signals().interrupted())
+    }
+
+    /// The rows of an answer.
+    ///
+    /// # Errors
+    /// `proc::version`: the daemon speaks another dialect, whatever version it says it is.
+    pub fn understand<T: DeserializeOwned>(&self, method: &str, answer: Json) -> Result<T, LabeledError> {
+        serde_json::from_value(answer).map_err(|problem| error::odd_answer(method, &problem, self.blame.head))
+    }
+
+    fn check_version(&mut self) -> Result<(), LabeledError> {
+        let info: Json = self.ask("shim.info", json!({}))?;
+        let version = info.get("version").and_then(Json::as_str).unwrap_or("of no known version");
+        if same_release(version, VERSION) { Ok(()) } else { Err(error::version(version, self.blame.head)) }
+    }
+}
+
+/// Whether two versions are of one release, that is, have the same major and minor number.
+fn same_release(one: &str, other: &str) -> bool {
+    let release = |version: &'_ str| version.splitn(3, '.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    release(one) == release(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_major_and_minor() {
+        assert!(same_release("0.1.0", "0.1.7"));
+        assert!(same_release("1.2.3-rc.1", "1.2.0"));
+        assert!(!same_release("0.2.0", "0.1.0"));
+        assert!(!same_release("1.1.0", "0.1.0"));
+        assert!(!same_release("of no known version", "0.1.0"));
+    }
+}

@@ -1,0 +1,162 @@
+//! The only place where errors become labelled errors.
+//!
+//! The code is `proc::<kind>`: of an error that the daemon answered, or the client met, its kind (`shimd_api::rpc::kind`).
+//! The plugin's own errors:
+//!
+//! | code | when |
+//! | --- | --- |
+//! | `proc::no_daemon` | a `shimd` was needed, and none could be started |
+//! | `proc::version` | the `shimd` that runs is of another version than this plugin |
+//! | `proc::bad_home` | the environment names no usable home: a relative `SHIMD_HOME`, say |
+//! | `proc::bad_input` | an argument or the pipeline is not of the kind that the command takes |
+//! | `proc::bad_spec` | a spec, or the file that holds it, is wrong |
+//! | `proc::failed` | with `--fail`: a service did not come up, or a socket is not `ok` |
+//! | `proc::denied` | the kernel does not let its sockets be seen |
+
+use std::time::Duration;
+
+use nu_protocol::{LabeledError, Span, Spanned, Type};
+use shimd_api::{ClientError, PathsError, RpcError, rpc::kind};
+
+use crate::plugin::VERSION;
+
+/// What a request was about: where an error of it is labelled.
+#[derive(Debug, Clone)]
+pub struct Blame {
+    /// The command.
+    pub head: Span,
+    /// The services it names.
+    pub names: Vec<Spanned<String>>,
+}
+
+impl Blame {
+    /// The command alone.
+    pub fn head(head: Span) -> Blame {
+        Blame { head, names: Vec::new() }
+    }
+
+    /// The argument that named `service`, else the command.
+    fn of(&self, service: Option<&str>) -> Span {
+        let named = service.and_then(|service| self.names.iter().find(|name| name.item == service));
+        match (named, self.names.as_slice()) {
+            (Some(name), _) => name.span,
+            (None, [only]) if service.is_none() => only.span,
+            _ => self.head,
+        }
+    }
+}
+
+/// A failed request as a labelled error.
+pub fn request(error: ClientError, blame: &Blame) -> LabeledError {
+    let label = match error {
+        ClientError::Rpc(error) => return rpc(error, blame),
+        ClientError::NoDaemon { .. } => "needs a running shimd",
+        ClientError::Denied { .. } => "asked by this user",
+        ClientError::Timeout { .. } => "waited for shimd",
+        ClientError::Closed { .. } => "may or may not have taken effect",
+        ClientError::Protocol { .. } | ClientError::Io { .. } => "asked by this command",
+        ClientError::Cancelled => "stopped waiting here",
+    };
+    labelled(error.kind(), error.to_string(), label, blame.of(None), &error.help())
+}
+
+/// An error that the daemon answered.
+fn rpc(error: RpcError, blame: &Blame) -> LabeledError {
+    let span = blame.of(error.data.as_ref().and_then(|data| data.name.as_deref()));
+    let label = match error.kind() {
+        kind::UNKNOWN_SERVICE => "not registered",
+        kind::BAD_SPEC => "in this spec",
+        _ => "asked for here",
+    };
+    let code = format!("proc::{}", error.kind());
+    let help = error.help().map(str::to_owned);
+    LabeledError { help, ..LabeledError::new(error.message).with_code(code).with_label(label, span) }
+}
+
+/// The environment names no usable home.
+pub fn home(error: &PathsError, head: Span) -> LabeledError {
+    let problem = format!("{} {}", error.variable, error.problem);
+    labelled("bad_home", problem, "cannot tell which shimd is meant", head, &error.fix)
+}
+
+/// The daemon is of another version.
+pub fn version(daemon: &str, head: Span) -> LabeledError {
+    labelled(
+        kind::VERSION,
+        format!("the shimd that runs is {daemon}, this plugin is {VERSION}"),
+        "would have been sent to another version",
+        head,
+        "proc shim stop; proc shim start: services live on while shimd is replaced",
+    )
+}
+
+/// No daemon could be started.
+pub fn no_start(problem: String, head: Span, help: &str) -> LabeledError {
+    labelled(kind::NO_DAEMON, problem, "needs a running shimd", head, help)
+}
+
+/// An answer that is not as the wire types have it.
+pub fn odd_answer(method: &str, problem: &serde_json::Error, head: Span) -> LabeledError {
+    labelled(
+        kind::VERSION,
+        format!("shimd's answer to {method} is not understood: {problem}"),
+        "asked by this command",
+        head,
+        "shimd and plugin may be of different builds: proc shim stop; proc shim start",
+    )
+}
+
+/// An argument or input is not of the kind that the command takes.
+pub fn bad_input(problem: String, label: impl Into<String>, span: Span, help: &str) -> LabeledError {
+    labelled("bad_input", problem, label, span, help)
+}
+
+/// A spec, or the file that holds it, is wrong.
+pub fn bad_spec(problem: String, label: impl Into<String>, span: Span, help: &str) -> LabeledError {
+    labelled(kind::BAD_SPEC, problem, label, span, help)
+}
+
+/// What `--fail` makes of rows that are not as wished: each by its name, and why.
+///
+/// # Errors
+/// `proc::failed`, if there is any such row.
+pub fn fail_if_any(
+    what: &str,
+    rows: impl Iterator<Item = (String, String)>,
+    head: Span,
+) -> Result<(), LabeledError> {
+    let rows: Vec<(String, String)> = rows.collect();
+    let Some((first, _)) = rows.first() else { return Ok(()) };
+    let reasons: Vec<String> = rows.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    let help = format!("proc status {first}");
+    Err(labelled(kind::FAILED, format!("{what}: {}", reasons.join("; ")), "asked to --fail", head, &help))
+}
+
+/// A daemon that was told to end, and has not yet.
+pub fn still_ending(pid: i32, waited: Duration, head: Span) -> LabeledError {
+    let problem = format!("shimd (pid {pid}) was told to end and did not within {} s", waited.as_secs());
+    let help = format!("see what holds it up in shimd.log in its home, or end it: kill {pid}; the services live on");
+    labelled(kind::TIMEOUT, problem, "waited for shimd to end", head, &help)
+}
+
+/// The socket audit itself did not work.
+pub fn audit(problem: &dyn std::error::Error, head: Span) -> LabeledError {
+    labelled(kind::DENIED, problem.to_string(), "the kernel's sockets cannot be seen", head, "proc socket-check PATH looks at one")
+}
+
+fn labelled(code: &str, message: String, label: impl Into<String>, span: Span, help: &str) -> LabeledError {
+    LabeledError::new(message).with_code(format!("proc::{code}")).with_label(label, span).with_help(help)
+}
+
+/// A type with its article, without the columns of a record or table.
+pub fn a_type(of: &Type) -> String {
+    match of {
+        Type::Record(_) => "a record".into(),
+        Type::Table(_) => "a table".into(),
+        Type::List(_) => "a list".into(),
+        Type::Nothing => "nothing".into(),
+        Type::Int => "an int".into(),
+        Type::Error => "an error".into(),
+        other => format!("a {other}"),
+    }
+}

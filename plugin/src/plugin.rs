@@ -1,0 +1,45 @@
+//! The plugin and its list of commands.
+
+use nu_plugin::{Plugin, PluginCommand};
+
+use crate::commands::{
+    help::Overview,
+    list::List,
+    register::Register,
+    reset_failed::ResetFailed,
+    restart::Restart,
+    shim::{ShimStart, ShimStatus, ShimStop},
+    start::Start,
+    status::Status,
+    stop::Stop,
+    unregister::Unregister,
+};
+
+/// The plugin. It keeps no state: Nushell ends it after ten idle seconds.
+pub struct Proc;
+
+/// The version of this plugin, of which major and minor must be the daemon's.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Plugin for Proc {
+    fn version(&self) -> String {
+        VERSION.into()
+    }
+
+    fn commands(&self) -> Vec<Box<dyn PluginCommand<Plugin = Self>>> {
+        vec![
+            Box::new(Overview),
+            Box::new(Register),
+            Box::new(Unregister),
+            Box::new(List),
+            Box::new(Status),
+            Box::new(Start),
+            Box::new(Stop),
+            Box::new(Restart),
+            Box::new(ResetFailed),
+            Box::new(ShimStart),
+            Box::new(ShimStop),
+            Box::new(ShimStatus),
+        ]
+    }
+}

@@ -1,0 +1,297 @@
+//! A stand-in for `shimd`: a thread that answers JSON-RPC lines with canned results, or misbehaves.
+//!
+//! It knows two services, `redis` (running) and `web` (failed: one of its two sockets is dangling).
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::Folder;
+
+/// How the daemon answers whatever comes after `shim.info`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Manner {
+    /// As it should.
+    Good,
+    /// Never.
+    Hang,
+    /// With half an answer, then it hangs up.
+    DieMidAnswer,
+    /// With what is no JSON.
+    Garbage,
+    /// With JSON that is not the result of the method.
+    OddResult,
+    /// Only to `shim.info`, as another version.
+    Version(&'static str),
+    /// After these many `progress` notifications, 100 ms apart.
+    Slow(u32),
+}
+
+/// The stand-in, gone with the value.
+pub struct FakeDaemon {
+    home: Folder,
+    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    manner: Manner,
+    socket: PathBuf,
+    requests: Mutex<Vec<Json>>,
+    clients: Mutex<Vec<UnixStream>>,
+}
+
+impl FakeDaemon {
+    /// One of good manners.
+    pub fn start() -> FakeDaemon {
+        Self::with(Manner::Good)
+    }
+
+    /// One of these manners.
+    pub fn with(manner: Manner) -> FakeDaemon {
+        let home = Folder::new();
+        let socket = home.path().join("rpc.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared { manner, socket, requests: Mutex::default(), clients: Mutex::default() });
+        let thread = std::thread::spawn({
+            let (stop, shared) = (stop.clone(), shared.clone());
+            move || serve(&listener, &stop, &shared)
+        });
+        FakeDaemon { home, stop, shared, thread: Some(thread) }
+    }
+
+    /// Its `SHIMD_HOME`.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// What it was asked, `shim.info` left out.
+    pub fn requests(&self) -> Vec<Json> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for FakeDaemon {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = UnixStream::connect(&self.shared.socket);
+        for client in self.shared.clients.lock().unwrap().drain(..) {
+            let _ = client.shutdown(std::net::Shutdown::Both);
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(listener: &UnixListener, stop: &AtomicBool, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let client = client.unwrap();
+        shared.clients.lock().unwrap().push(client.try_clone().unwrap());
+        let shared = shared.clone();
+        std::thread::spawn(move || talk(client, &shared));
+    }
+}
+
+/// One client, until it or the daemon hangs up.
+fn talk(mut client: UnixStream, shared: &Shared) {
+    let lines = BufReader::new(client.try_clone().unwrap()).lines();
+    for line in lines.map_while(Result::ok) {
+        let request: Json = serde_json::from_str(&line).unwrap();
+        if !answer(&mut client, &request, shared).unwrap_or(false) {
+            let _ = client.shutdown(std::net::Shutdown::Both);
+            return;
+        }
+    }
+}
+
+/// Answers one request; says whether to go on.
+fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::Result<bool> {
+    let (method, params) = (request["method"].as_str().unwrap(), &request["params"]);
+    if method == "shim.info" {
+        let mut info = canned::info(&shared.socket);
+        if let Manner::Version(version) = shared.manner {
+            info = json!({ "version": version, "pid": info["pid"] });
+        }
+        return send(client, &json!({ "jsonrpc": "2.0", "id": request["id"], "result": info }));
+    }
+    shared.requests.lock().unwrap().push(json!({ "method": method, "params": params }));
+    match shared.manner {
+        Manner::Hang => return Ok(true),
+        Manner::DieMidAnswer => {
+            client.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":")?;
+            return Ok(false);
+        }
+        Manner::Garbage => {
+            client.write_all(b"SSH-2.0-OpenSSH_9.9\r\n")?;
+            return Ok(true);
+        }
+        Manner::OddResult => {
+            return send(client, &json!({ "jsonrpc": "2.0", "id": request["id"], "result": [{ "name": 1 }] }));
+        }
+        Manner::Slow(times) => {
+            for time in 1..=times {
+                std::thread::sleep(Duration::from_millis(100));
+                let services = [json!({ "name": "redis", "status": "stopping" })];
+                let progress = json!({ "services": services, "elapsed": u64::from(time) * 100_000_000 });
+                send(client, &json!({ "jsonrpc": "2.0", "method": "progress", "params": progress }))?;
+            }
+        }
+        Manner::Good | Manner::Version(_) => {}
+    }
+    let response = match canned::result(method, params, &shared.socket) {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }),
+        Err(error) => json!({ "jsonrpc": "2.0", "id": request["id"], "error": error }),
+    };
+    if method == "shim.shutdown" {
+        send(client, &response)?;
+        std::fs::remove_file(&shared.socket)?;
+        return Ok(false);
+    }
+    send(client, &response)
+}
+
+fn send(client: &mut UnixStream, message: &Json) -> std::io::Result<bool> {
+    client.write_all(format!("{message}\n").as_bytes())?;
+    Ok(true)
+}
+
+/// What the two services' daemon answers.
+mod canned {
+    use super::*;
+
+    const SINCE: &str = "2026-01-02T03:04:05.678Z";
+
+    pub fn info(socket: &Path) -> Json {
+        // A pid that no process has: beyond the kernel's largest.
+        json!({
+            "pid": 4_194_305, "version": env!("CARGO_PKG_VERSION"), "uptime": 3_600_000_000_000_i64, "services": 2,
+            "socket": socket, "home": socket.parent(), "socket_root": "/run/sockets", "troubles": [],
+        })
+    }
+
+    pub fn result(method: &str, params: &Json, socket: &Path) -> Result<Json, Json> {
+        let names = names(params)?;
+        let rows = |row: fn(&str) -> Json| Ok(names.iter().map(|name| row(name)).collect::<Json>());
+        match method {
+            "service.list" => rows(service),
+            "service.status" => Ok(status(&names[0])),
+            "service.start" => rows(|name| {
+                json!({ "name": name, "status": service(name)["status"], "pid": service(name)["pid"],
+                    "health_reason": service(name)["health_reason"], "took": 42_000_000 })
+            }),
+            "service.stop" => rows(|name| {
+                json!({ "name": name, "status": "inactive", "health_reason": null, "pid": null, "took": 9_000_000 })
+            }),
+            "service.restart" => rows(restart),
+            "service.reset_failed" => rows(|name| json!({ "name": name, "status": "inactive" })),
+            "service.delete" => rows(|name| json!({ "name": name, "change": "deleted" })),
+            "service.set" => set(params),
+            "socket.check" => Ok(names.iter().flat_map(|name| sockets(name)).collect()),
+            "shim.shutdown" => Ok(info(socket)),
+            _ => Err(json!({ "code": -32601, "message": format!("no method {method:?}") })),
+        }
+    }
+
+    /// The services that a request is about.
+    fn names(params: &Json) -> Result<Vec<String>, Json> {
+        let given = params["names"].as_array().cloned();
+        let given = given.or_else(|| params["name"].is_string().then(|| vec![params["name"].clone()]));
+        let names: Vec<String> = match given {
+            Some(names) => names.iter().map(|name| name.as_str().unwrap().to_owned()).collect(),
+            None => vec!["redis".into(), "web".into()],
+        };
+        match names.iter().find(|name| !["redis", "web"].contains(&name.as_str())) {
+            None => Ok(names),
+            Some(unknown) => Err(json!({
+                "code": -32000, "message": format!("no service named {unknown:?}"),
+                "data": { "kind": "unknown_service", "name": unknown, "help": "proc list names them" },
+            })),
+        }
+    }
+
+    fn service(name: &str) -> Json {
+        match name {
+            "redis" => json!({ "name": "redis", "status": "running", "health_reason": null, "pid": 4711,
+                "uptime": 7_500_000_000_i64, "restarts": 0, "sockets_ok": 1, "sockets": 1 }),
+            _ => json!({ "name": "web", "status": "failed", "pid": 4712, "uptime": 60_000_000_000_i64, "restarts": 2,
+                "health_reason": "declared socket missing on disk: rpc.sock", "sockets_ok": 1, "sockets": 2 }),
+        }
+    }
+
+    fn socket(service: &str, name: &str, verdict: &str) -> Json {
+        json!({
+            "service": service, "socket": name, "path": format!("/run/sockets/{service}/{name}"), "verdict": verdict,
+            "reason": (verdict != "ok").then_some("nothing is at the path; the listener is alive"),
+            "pid": service_pid(service), "inode": 90_210, "pending": 0, "backlog": 128, "since": SINCE,
+            "culprit": (verdict != "ok").then(|| json!({ "pid": 99, "name": "rm", "exe": "/usr/bin/rm", "uid": 0 })),
+            "relinked": 0,
+        })
+    }
+
+    fn service_pid(name: &str) -> Json {
+        service(name)["pid"].clone()
+    }
+
+    fn sockets(name: &str) -> Vec<Json> {
+        match name {
+            "redis" => vec![socket("redis", "redis.sock", "ok")],
+            _ => vec![socket("web", "rpc.sock", "dangling"), socket("web", "ui.sock", "ok")],
+        }
+    }
+
+    fn status(name: &str) -> Json {
+        let mut record = service(name);
+        record["sockets"] = Json::Array(sockets(name));
+        record["spec"] = json!({ "name": name, "exec": ["/usr/bin/server"], "settle": 100_000_000, "x-mine": 1 });
+        record["instance"] = json!({ "generation": 3, "pid": record["pid"], "started": SINCE,
+            "boot_id": "7f1c7a53-3f7a-4f57-9d5c-4f3f9c1f3b12", "cgroup": null, "pids": [record["pid"]] });
+        record
+    }
+
+    fn restart(name: &str) -> Json {
+        let up = name == "redis";
+        json!({
+            "name": name, "outcome": if up { "restarted" } else { "failed" },
+            "health_reason": (!up).then_some("declared socket missing on disk: rpc.sock"),
+            "old_pid": 4700, "new_pid": service_pid(name), "stopped_in": 9_000_000, "ready_in": up.then_some(40_000_000),
+            "took": 51_000_000, "cleaned": [format!("/run/sockets/{name}/rpc.sock")], "killed": [4699],
+            "sockets": sockets(name),
+        })
+    }
+
+    fn set(params: &Json) -> Result<Json, Json> {
+        let specs = match params["specs"].as_array() {
+            Some(specs) => specs.clone(),
+            None => vec![params["spec"].clone()],
+        };
+        specs.iter().map(change).collect::<Result<Json, Json>>()
+    }
+
+    fn change(spec: &Json) -> Result<Json, Json> {
+        let bad = |field: &str, problem: &str| {
+            json!({ "code": -32000, "message": format!("{field}: {problem}"),
+                "data": { "kind": "bad_spec", "field": field, "help": "give it", "name": spec["name"] } })
+        };
+        let name = spec["name"].as_str().ok_or_else(|| bad("name", "is missing"))?;
+        if !spec["exec"].is_array() {
+            return Err(bad("exec", "is missing"));
+        }
+        if spec["sockets"][0]["type"] == "raw" {
+            return Err(bad("sockets[0].type", "is none of stream, dgram, seqpacket"));
+        }
+        let change = if name == "redis" { "unchanged" } else { "created" };
+        Ok(json!({ "name": name, "change": change }))
+    }
+}
