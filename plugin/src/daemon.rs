@@ -120,6 +120,83 @@ fn same_release(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{FakeDaemon, Folder, Manner, Nu};
+    use std::time::Instant;
+
+    /// The code and message that `proc list` ends in.
+    fn failure(manner: Manner) -> (String, String) {
+        let daemon = FakeDaemon::with(manner);
+        let error = Nu::at(&daemon).error("proc list");
+        (error.code.unwrap(), error.msg)
+    }
+
+    #[test]
+    fn a_daemon_that_misbehaves_is_told_apart() {
+        let (code, message) = failure(Manner::Hang);
+        assert_eq!(code, "proc::timeout");
+        assert!(message.contains("did not answer service.list within"), "{message}");
+        let (code, message) = failure(Manner::DieMidAnswer);
+        assert_eq!(code, "proc::failed");
+        assert!(message.contains("hung up before it answered service.list"), "{message}");
+        assert_eq!(failure(Manner::Garbage).0, "proc::version");
+        let (code, message) = failure(Manner::OddResult);
+        assert_eq!(code, "proc::version");
+        assert!(message.starts_with("shimd's answer to service.list is not understood: "), "{message}");
+    }
+
+    #[test]
+    fn another_version_is_asked_for_nothing() {
+        let daemon = FakeDaemon::with(Manner::Version("9.9.9"));
+        let mut nu = Nu::at(&daemon);
+        for source in ["proc list", "proc start redis", "proc register {name: a, exec: [a]}", "proc shim start"] {
+            let error = nu.error(source);
+            assert_eq!(error.code.as_deref(), Some("proc::version"), "{source}");
+            assert_eq!(error.msg, format!("the shimd that runs is 9.9.9, this plugin is {VERSION}"));
+        }
+        assert!(daemon.requests().is_empty());
+    }
+
+    #[test]
+    fn a_sign_of_life_renews_the_deadline() {
+        let daemon = FakeDaemon::with(Manner::Slow(8));
+        let began = Instant::now();
+        Nu::at(&daemon).value("proc restart redis").unwrap();
+        assert!(began.elapsed() > ANSWER, "it took longer than a silent daemon may");
+    }
+
+    #[test]
+    fn without_a_daemon_looking_is_an_error() {
+        let folder = Folder::new();
+        let mut nu = Nu::alone(&folder);
+        for source in ["proc list", "proc status redis", "proc socket-check", "proc shim status", "proc shim stop"] {
+            let error = nu.error(source);
+            assert_eq!(error.code.as_deref(), Some("proc::no_daemon"), "{source}");
+            assert!(error.help.unwrap().contains("proc shim start"));
+        }
+        // The socket file of a daemon that is dead.
+        drop(std::os::unix::net::UnixListener::bind(folder.path().join("rpc.sock")).unwrap());
+        assert_eq!(nu.error("proc list").code.as_deref(), Some("proc::no_daemon"));
+    }
+
+    #[test]
+    fn a_relative_home_is_refused() {
+        let folder = Folder::new();
+        let mut nu = Nu::alone(&folder);
+        nu.set("SHIMD_HOME", "here");
+        let error = nu.error("proc list");
+        assert_eq!(error.code.as_deref(), Some("proc::bad_home"));
+        assert!(error.msg.starts_with("SHIMD_HOME is a relative path (here)"), "{}", error.msg);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_cannot_be_started() {
+        let folder = Folder::new();
+        let mut nu = Nu::alone(&folder);
+        nu.set("PATH", "/nonexistent");
+        let error = nu.error("proc start redis");
+        assert_eq!(error.code.as_deref(), Some("proc::no_daemon"));
+        assert!(error.msg.contains("none is found to start"), "{}", error.msg);
+    }
 
     #[test]
     fn a_release_is_major_and_minor() {

@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn names_come_from_arguments_or_the_pipeline() {
         let nothing = Value::test_nothing;
-        let words = |words: &[&str]| Value::test_list(words.iter().map(Value::test_string).collect());
+        let words = |words: &[&str]| Value::test_list(words.iter().map(|word| Value::test_string(*word)).collect());
         assert_eq!(read(vec![], nothing()).unwrap(), Names::NotGiven);
         assert_eq!(read(vec![], Value::test_list(vec![])).unwrap(), given(&[]));
         assert_eq!(read(vec![Value::test_string("a")], nothing()).unwrap(), given(&["a"]));
