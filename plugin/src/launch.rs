@@ -29,8 +29,8 @@ const PROGRAM: &str = "shimd";
 /// How long a new daemon may take until its control socket answers.
 const START: Duration = Duration::from_secs(10);
 
-/// How long to go on looking for a listener after the new daemon ended: another one may be coming up.
-const RIVAL: Duration = Duration::from_secs(1);
+/// How `shimd run` ends when another daemon has the home.
+const ALREADY: i32 = 3;
 
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(5);
@@ -82,25 +82,30 @@ enum Failure {
 
 /// Connects as soon as a daemon, this or another one, listens.
 fn connect(engine: &EngineInterface, child: &mut Child, socket: &Path) -> Result<Client, Failure> {
-    let mut until = Instant::now() + START;
+    let until = Instant::now() + START;
+    let cancelled = || engine.signals().interrupted();
     let mut ended = None;
     loop {
-        match Client::connect(socket, CONNECT) {
-            Err(error @ ClientError::NoDaemon { .. }) if Instant::now() >= until => {
-                return Err(ended.map_or(Failure::Client(error), Failure::Ended));
-            }
-            Err(ClientError::NoDaemon { .. }) => {}
+        match Client::connect_unless(socket, CONNECT, &cancelled) {
+            Err(error @ ClientError::NoDaemon { .. }) => match ended {
+                Some(status) if !has_rival(status) => return Err(Failure::Ended(status)),
+                _ if Instant::now() >= until => return Err(Failure::Client(error)),
+                _ => {}
+            },
             other => return other.map_err(Failure::Client),
         }
-        if engine.signals().interrupted() {
+        if cancelled() {
             return Err(Failure::Client(ClientError::Cancelled));
         }
-        if ended.is_none() && let Ok(Some(status)) = child.try_wait() {
-            ended = Some(status);
-            until = until.min(Instant::now() + RIVAL);
-        }
+        // Looked at before the next attempt to connect: a daemon that came up and ended at once was there.
+        ended = ended.or_else(|| child.try_wait().ok().flatten());
         std::thread::sleep(LOOK);
     }
+}
+
+/// Whether the daemon ended because another one has the home, and so will listen.
+fn has_rival(status: ExitStatus) -> bool {
+    status.code() == Some(ALREADY)
 }
 
 fn spawn(engine: &EngineInterface, program: &Path, log: File) -> io::Result<Child> {

@@ -54,9 +54,13 @@ impl FakeDaemon {
         Self::with(Manner::Good)
     }
 
-    /// One of these manners.
+    /// One of these manners, in a home of its own.
     pub fn with(manner: Manner) -> FakeDaemon {
-        let home = Folder::new();
+        Self::in_home(Folder::new(), manner)
+    }
+
+    /// One of these manners, in this home.
+    pub fn in_home(home: Folder, manner: Manner) -> FakeDaemon {
         let socket = home.path().join("rpc.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
@@ -280,16 +284,10 @@ mod canned {
     }
 
     fn change(spec: &Json) -> Result<Json, Json> {
-        let bad = |field: &str, problem: &str| {
-            json!({ "code": -32000, "message": format!("{field}: {problem}"),
-                "data": { "kind": "bad_spec", "field": field, "help": "give it", "name": spec["name"] } })
-        };
-        let name = spec["name"].as_str().ok_or_else(|| bad("name", "is missing"))?;
-        if !spec["exec"].is_array() {
-            return Err(bad("exec", "is missing"));
-        }
-        if spec["sockets"][0]["type"] == "raw" {
-            return Err(bad("sockets[0].type", "is none of stream, dgram, seqpacket"));
+        let name = spec["name"].as_str().unwrap();
+        if spec["user"] == "ghost" {
+            return Err(json!({ "code": -32000, "message": "user: there is no user ghost",
+                "data": { "kind": "bad_spec", "field": "user", "help": "name one that is there", "name": name } }));
         }
         let change = if name == "redis" { "unchanged" } else { "created" };
         Ok(json!({ "name": name, "change": change }))
