@@ -1,1 +1,34 @@
-//! Skeleton.
+//! The harness of the end-to-end tests: real Nushell, real `shimd`, real servers.
+//!
+//! - [`World`]: a folder of its own for one scenario, with a home, a socket root and a clean environment;
+//!   at its end every process of the scenario must be dead.
+//! - [`scenario`]: one trial over a world; what it lacks to run is reported by name, never passed.
+//! - [`Record`]: a real server: how it is installed, started and questioned.
+//! - [`wait`]: bounded waits on conditions. No scenario sleeps for a fixed time.
+//!
+//! The same harness drives `cargo xtask demo`.
+
+pub mod bins;
+pub mod client;
+pub mod command;
+mod daemon;
+pub mod fault;
+pub mod json;
+mod nu;
+pub mod processes;
+pub mod record;
+mod scenario;
+pub mod skip;
+pub mod specs;
+pub mod wait;
+mod world;
+
+pub use daemon::RpcFailure;
+pub use fault::{Fault, Result};
+pub use json::Json;
+pub use nu::NuFailure;
+pub use record::Record;
+pub use scenario::{end_worlds_on_interrupt, scenario, scenario_as};
+pub use skip::Need;
+pub use wait::wait_until;
+pub use world::World;

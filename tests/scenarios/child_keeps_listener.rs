@@ -1,0 +1,71 @@
+//! A child of the old instance, in a session of its own, keeps the listener open.
+
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use scenarios::client::ping;
+use scenarios::{Json, Need, Result, World, ensure, processes, scenario, specs};
+use serde_json::json;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+pub fn trials() -> Vec<Trial> {
+    let needs = [Need::Daemon, Need::Nushell];
+    let mut trials = Vec::new();
+    for (name, option) in
+        [("of_the_session", "--child-holds"), ("without_its_environment", "--child-escapes")]
+    {
+        trials.push(scenario(
+            &format!("child_keeps_listener::restart_clean::{name}"),
+            &needs,
+            move |world| restart_clean(world, option),
+        ));
+        trials.push(scenario(&format!("child_keeps_listener::main_killed::{name}"), &needs, move |world| {
+            main_killed(world, option)
+        }));
+    }
+    trials
+}
+
+fn holders(world: &World) -> Vec<i32> {
+    let held = world.processes().into_iter().filter(|process| process.command.contains("__hold"));
+    held.map(|process| process.pid).collect()
+}
+
+fn spec(world: &World, option: &str) -> serde_json::Value {
+    specs::with(specs::unixd(world, "kept", &[option]), json!({"stop": {"timeout": "1sec"}}))
+}
+
+fn restart_clean(world: &World, option: &str) -> Result {
+    world.start_daemon()?;
+    let old = world.up(&spec(world, option))?;
+    let holder = holders(world);
+    ensure!(holder.len() == 1, "one holder: {holder:?}");
+    let restarted = world.nu_json("proc restart kept --clean")?;
+    let row = restarted.only()?;
+    ensure!(row.text("outcome")? == "restarted", "{row}");
+    ensure!(
+        !processes::alive(old) && !processes::alive(holder[0]),
+        "the old tree {old}, {holder:?} is dead: {row}"
+    );
+    ensure!(ping(&world.socket("kept", "rpc.sock"))? == row.pid("new_pid")?, "the new instance answers");
+    Ok(())
+}
+
+fn main_killed(world: &World, option: &str) -> Result {
+    world.start_daemon()?;
+    let old = world.up(&spec(world, option))?;
+    let holder = holders(world);
+    processes::signal(old, Signal::SIGKILL);
+    let row = scenarios::wait::wait_for(SOON, "not shown as running", || {
+        let row = world.service("kept")?;
+        Ok((row.text("status")? != "running").then_some(row))
+    })?;
+    world.note(format!("killed: {row}"));
+    let restarted = world.nu_json("proc restart kept --clean")?;
+    let row = restarted.only()?;
+    ensure!(row.text("outcome")? == "restarted", "{row}");
+    ensure!(!holder.iter().any(|pid| processes::alive(*pid)), "the holder {holder:?} is ended: {row}");
+    ensure!(ping(&world.socket("kept", "rpc.sock"))? == row.pid("new_pid")?, "the new instance answers");
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! The scenarios: what users live through, each in a file named after it, with real processes and sockets.
+//!
+//! `cargo xtask test` prepares the machine and runs them; `cargo test -p scenarios NAME` runs some. What cannot run
+//! here is reported as ignored, with the reason.
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+mod bad_input_exec;
+mod bad_input_paths;
+mod bad_input_specs;
+mod bad_input_wire;
+mod child_keeps_listener;
+mod control_socket;
+mod daemon_missing;
+mod depends_on;
+mod fixture;
+mod foreign_listener_not_stolen;
+mod full_disk;
+mod hero_style_spec;
+mod kill_other_ends_holder;
+mod late_unlink_by_old_instance;
+mod notify_and_marker;
+mod one_daemon_per_home;
+mod ordinary_user;
+mod plugin_starts_daemon;
+mod random_removals_never_green;
+mod restart_policy;
+mod servers;
+mod sigkill_daemon_adopts;
+mod stop_takes_the_whole_tree;
+mod stop_timeout_kills;
+mod unlink_under_listener;
+
+/// Two at a time: a scenario mostly waits, and its daemon and servers want a processor too.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    if let Err(fault) = scenarios::end_worlds_on_interrupt() {
+        eprintln!("cannot watch for Ctrl-C: {fault}");
+        return ExitCode::FAILURE;
+    }
+    let trials: Vec<Trial> = [
+        fixture::trials(),
+        servers::trials(),
+        hero_style_spec::trials(),
+        unlink_under_listener::trials(),
+        late_unlink_by_old_instance::trials(),
+        child_keeps_listener::trials(),
+        kill_other_ends_holder::trials(),
+        foreign_listener_not_stolen::trials(),
+        stop_takes_the_whole_tree::trials(),
+        stop_timeout_kills::trials(),
+        restart_policy::trials(),
+        depends_on::trials(),
+        notify_and_marker::trials(),
+        sigkill_daemon_adopts::trials(),
+        random_removals_never_green::trials(),
+        plugin_starts_daemon::trials(),
+        daemon_missing::trials(),
+        one_daemon_per_home::trials(),
+        ordinary_user::trials(),
+        control_socket::trials(),
+        full_disk::trials(),
+        bad_input_specs::trials(),
+        bad_input_exec::trials(),
+        bad_input_paths::trials(),
+        bad_input_wire::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,108 @@
+//! Real servers through the whole story: each record is started, loses its dentry, is restarted clean, is killed and
+//! started over its stale file, and stopped; its real client must be answered at each stage.
+
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use scenarios::{Json, Need, Record, Result, World, ensure, processes, scenario, wait_until};
+use serde_json::{Value, json};
+use std::fs;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+pub fn trials() -> Vec<Trial> {
+    let records = match Record::all() {
+        Ok(records) => records,
+        Err(fault) => return vec![Trial::test("servers::records", move || Err(fault.into()))],
+    };
+    let trial = |record: Record| {
+        let needs = [Need::Daemon, Need::Nushell, Need::Server(Box::new(record.clone()))];
+        scenario(&format!("servers::{}", record.name), &needs, move |world| whole_story(world, &record))
+    };
+    records.into_iter().map(trial).collect()
+}
+
+fn whole_story(world: &World, record: &Record) -> Result {
+    let name = record.name.as_str();
+    let server = record.prepare(world)?;
+    world.start_daemon()?;
+    let file = world.write("spec.json", &server.spec.to_string())?;
+
+    let changed = world.nu_json(&format!("proc register {}", file.display()))?;
+    ensure!(changed.only()?.text("change")? == "created", "registered: {changed}");
+    let started = world.nu_json(&format!("proc start {name}"))?;
+    let first = running(started.only()?)?;
+    server.answers(world)?;
+
+    for path in &server.sockets {
+        fs::remove_file(path)?;
+        let row = world.wait_status(name, "failed", SOON)?;
+        let reason = row.text("health_reason")?;
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        ensure!(
+            reason.starts_with("declared socket missing on disk: ") && reason.contains(&*file),
+            "the reason of a lost dentry: {reason}"
+        );
+        ensure!(row.pid("pid")? == first, "the process is untouched: {row}");
+        if path != &server.sockets[0] {
+            continue;
+        }
+        let check = world.nu_json(&format!("proc socket-check {name}"))?;
+        let verdict = check.row("path", &path.display().to_string())?;
+        ensure!(verdict.text("verdict")? == "dangling", "unlinked under its listener: {verdict}");
+    }
+
+    let restarted = world.nu_json(&format!("proc restart {name} --clean"))?;
+    let row = restarted.only()?;
+    ensure!(row.text("outcome")? == "restarted", "restart --clean: {row}");
+    let second = row.pid("new_pid")?;
+    ensure!(second != first && !processes::alive(first), "the old process {first} is gone: {row}");
+    all_ok(row.field("sockets"))?;
+    server.answers(world)?;
+
+    let killed = world.instance_pids(name)?;
+    ensure!(killed.contains(&second), "the instance has its main process: {killed:?}");
+    for pid in &killed {
+        processes::signal(*pid, Signal::SIGKILL);
+    }
+    wait_until(SOON, "the killed instance is dead", || !killed.iter().any(|pid| processes::alive(*pid)))?;
+    let row = wait_ended(world, name)?;
+    world.note(format!("killed: {row}"));
+
+    let started = world.nu_json(&format!("proc start {name}"))?;
+    running(started.only()?)?;
+    all_ok(&world.nu_json(&format!("proc socket-check {name}"))?)?;
+    server.answers(world)?;
+
+    let last = world.instance_pids(name)?;
+    let stopped = world.nu_json(&format!("proc stop {name}"))?;
+    ensure!(stopped.only()?.text("status")? == "inactive", "stopped: {stopped}");
+    let left: Vec<&i32> = last.iter().filter(|pid| processes::alive(**pid)).collect();
+    ensure!(left.is_empty(), "alive after the stop: {left:?}");
+    let check = world.rpc("socket.check", json!({"name": name}))?;
+    for row in check.rows()? {
+        let verdict = row.text("verdict")?;
+        ensure!(["absent", "stale"].contains(&verdict), "nobody listens after the stop: {row}");
+    }
+    Ok(())
+}
+
+fn running(row: &Value) -> Result<i32> {
+    ensure!(row.text("status")? == "running", "it did not come up: {row}");
+    row.pid("pid")
+}
+
+fn all_ok(rows: &Value) -> Result {
+    for row in rows.rows()? {
+        ensure!(row.text("verdict")? == "ok", "a socket is not ok: {row}");
+    }
+    Ok(())
+}
+
+/// Waits until the daemon knows that the instance has ended.
+fn wait_ended(world: &World, name: &str) -> Result<Value> {
+    scenarios::wait::wait_for(SOON, "the daemon notices the end", || {
+        let row = world.service(name)?;
+        Ok(row.field("pid").is_null().then_some(row))
+    })
+}

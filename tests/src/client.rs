@@ -1,0 +1,59 @@
+//! A client of the fixture server: one question, one answer, over any type of Unix socket.
+
+use crate::Result;
+use crate::fault::Context;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The socket type of its name in a spec: `stream`, `dgram`, `seqpacket`.
+pub fn socket_type(name: &str) -> Option<SockType> {
+    match name {
+        "stream" => Some(SockType::Stream),
+        "dgram" => Some(SockType::Datagram),
+        "seqpacket" => Some(SockType::SeqPacket),
+        _ => None,
+    }
+}
+
+/// Asks the server at `path` one line; gives its answer without the newline.
+pub fn ask(path: &Path, kind: SockType, question: &str) -> Result<String> {
+    let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if kind == SockType::Datagram {
+        // An address of our own, chosen by the kernel, to which the answer can be sent.
+        bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
+    }
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?).context(path.display())?;
+    // The calls of a stream are those of any connected socket: a write is one message where messages are.
+    let mut stream = UnixStream::from(fd);
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.write_all(format!("{question}\n").as_bytes())?;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    while !answer.ends_with(b"\n") {
+        let count = stream.read(&mut part).context(format!("{}: no answer", path.display()))?;
+        crate::ensure!(count > 0, "{}: closed without an answer", path.display());
+        answer.extend(part.iter().take(count));
+    }
+    Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
+}
+
+/// The pid of the process that answers at a stream socket.
+pub fn ping(path: &Path) -> Result<i32> {
+    ping_as(path, SockType::Stream)
+}
+
+/// The pid of the process that answers.
+pub fn ping_as(path: &Path, kind: SockType) -> Result<i32> {
+    let answer = ask(path, kind, "ping")?;
+    answer
+        .strip_prefix("pong ")
+        .and_then(|pid| pid.parse().ok())
+        .context(format!("{}: answered {answer:?}", path.display()))
+}

@@ -1,0 +1,117 @@
+//! The processes of a world: whoever has its folder in an environment, a command line, a current folder or an
+//! open file. A service's output goes to a log file in the world's home, so no service can hide.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Its command line.
+    pub command: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.pid, self.command)
+    }
+}
+
+/// Every living process, this one left out, that has to do with the folder.
+pub fn of_folder(folder: &Path) -> Vec<Process> {
+    let own = std::process::id();
+    pids()
+        .into_iter()
+        .filter(|pid| u32::try_from(*pid) != Ok(own))
+        .filter_map(|pid| concerned(pid, folder))
+        .collect()
+}
+
+/// Whether a process exists and is not merely waiting to be reaped.
+pub fn alive(pid: i32) -> bool {
+    state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// Every process whose parent is `pid`, and theirs.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let parents: Vec<(i32, i32)> = pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&of) = found.get(next) {
+        let seen: BTreeSet<i32> = found.iter().copied().collect();
+        found.extend(
+            parents.iter().filter(|(pid, parent)| *parent == of && !seen.contains(pid)).map(|(pid, _)| *pid),
+        );
+        next += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// Sends a signal; `false` when there is no such process.
+pub fn signal(pid: i32, signal: Signal) -> bool {
+    kill(Pid::from_raw(pid), signal).is_ok()
+}
+
+/// Kills all processes of a folder, also those that appear meanwhile.
+pub fn kill_all(folder: &Path) {
+    for _ in 0..50 {
+        let left = of_folder(folder);
+        if left.is_empty() {
+            return;
+        }
+        for process in left {
+            signal(process.pid, Signal::SIGKILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+fn pids() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The fields of `/proc/PID/stat` behind the command name, which may itself hold spaces and brackets.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+fn state(pid: i32) -> Option<char> {
+    stat(pid)?.first()?.chars().next()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+fn concerned(pid: i32, folder: &Path) -> Option<Process> {
+    let proc = format!("/proc/{pid}");
+    let needle = folder.as_os_str().as_encoded_bytes();
+    let holds = |file: &str| {
+        fs::read(format!("{proc}/{file}"))
+            .is_ok_and(|bytes| bytes.windows(needle.len()).any(|part| part == needle))
+    };
+    let below = |link: &Path| fs::read_link(link).is_ok_and(|target| target.starts_with(folder));
+    let opens = || {
+        fs::read_dir(format!("{proc}/fd"))
+            .is_ok_and(|entries| entries.flatten().any(|entry| below(&entry.path())))
+    };
+    let concerned =
+        below(Path::new(&format!("{proc}/cwd"))) || holds("cmdline") || holds("environ") || opens();
+    (concerned && alive(pid)).then(|| Process { pid, command: command(pid) })
+}
+
+fn command(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
+}
