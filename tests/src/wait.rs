@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 /// Between two looks at a condition.
-const STEP: Duration = Duration::from_millis(5);
+const STEP: Duration = Duration::from_millis(2);
 
 /// What a condition says: `bool`, or `Option<T>` where the value that was waited for is wanted.
 pub trait Outcome {

@@ -1,2 +1,37 @@
-//! Skeleton.
-fn main() {}
+//! `cargo xtask demo` and `cargo xtask test`: each does all the set-up that a fresh machine needs.
+
+mod build;
+mod demo;
+mod nushell;
+mod servers;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask demo [--record FILE]   the whole story with a real server; --record puts it between FILE's markers
+cargo xtask test [NAME...]         all tests; with names, only the scenarios whose names hold one";
+
+fn main() -> ExitCode {
+    if let Err(fault) = scenarios::end_worlds_on_interrupt() {
+        eprintln!("xtask: {fault}");
+        return ExitCode::FAILURE;
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.split_first() {
+        Some((command, rest)) if command == "demo" => demo::demo(rest),
+        Some((command, rest)) if command == "test" => test::test(rest),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(code) => code,
+        Err(fault) => {
+            eprintln!("xtask: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
