@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("fixture::workers_outlive_a_killed_main", &[], workers),
         scenario("fixture::reload_binds_anew", &[], reload),
         scenario("fixture::refuses_a_stale_file", &[], refuses),
+        scenario("fixture::what_is_left_alive_is_found_and_killed", &[], left_alive),
         scenario("fixture::drops_its_user", &[Need::Root, Need::User("nobody")], drops),
     ]
 }
@@ -117,4 +118,18 @@ fn drops(world: &World) -> Result {
     let (child, path) = server(world, &["--drop-user", "nobody"])?;
     ensure!(ask(&path, SockType::Stream, "uid")? == "65534", "it is not nobody");
     end(child)
+}
+
+/// The harness itself: a world with a living process in it does not end well.
+fn left_alive(_: &World) -> Result {
+    let inner = World::new("inner", None)?;
+    let (child, _) = server(&inner, &["--child-escapes"])?;
+    end(child)?;
+    let left = inner.processes();
+    let ended = inner.end();
+    inner.remove();
+    ensure!(left.len() == 1, "the escaped child is seen: {left:?}");
+    ensure!(ended.is_err_and(|fault| fault.0.contains("__hold")), "and named");
+    ensure!(!processes::alive(left[0].pid), "and killed");
+    Ok(())
 }

@@ -36,28 +36,22 @@ fn whole_story(world: &World, record: &Record) -> Result {
 
     for path in &server.sockets {
         fs::remove_file(path)?;
-        let row = world.wait_status(name, "failed", SOON)?;
-        let reason = row.text("health_reason")?;
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        ensure!(
-            reason.starts_with("declared socket missing on disk: ") && reason.contains(&*file),
-            "the reason of a lost dentry: {reason}"
-        );
-        ensure!(row.pid("pid")? == first, "the process is untouched: {row}");
-        if path != &server.sockets[0] {
-            continue;
-        }
-        let check = world.nu_json(&format!("proc socket-check {name}"))?;
-        let verdict = check.row("path", &path.display().to_string())?;
-        ensure!(verdict.text("verdict")? == "dangling", "unlinked under its listener: {verdict}");
     }
+    let row = world.wait_status(name, "failed", SOON)?;
+    let reason = row.text("health_reason")?;
+    ensure!(reason.starts_with("declared socket missing on disk: "), "the reason of a lost dentry: {reason}");
+    ensure!(row.pid("pid")? == first, "the process is untouched: {row}");
+    wait_until(SOON, "each lost socket is dangling", || {
+        let rows = world.nu_json(&format!("proc socket-check {name}"));
+        rows.is_ok_and(|rows| all(&rows, "dangling").is_ok())
+    })?;
 
     let restarted = world.nu_json(&format!("proc restart {name} --clean"))?;
     let row = restarted.only()?;
     ensure!(row.text("outcome")? == "restarted", "restart --clean: {row}");
     let second = row.pid("new_pid")?;
     ensure!(second != first && !processes::alive(first), "the old process {first} is gone: {row}");
-    all_ok(row.field("sockets"))?;
+    all(row.field("sockets"), "ok")?;
     server.answers(world)?;
 
     let killed = world.instance_pids(name)?;
@@ -71,7 +65,7 @@ fn whole_story(world: &World, record: &Record) -> Result {
 
     let started = world.nu_json(&format!("proc start {name}"))?;
     running(started.only()?)?;
-    all_ok(&world.nu_json(&format!("proc socket-check {name}"))?)?;
+    all(&world.nu_json(&format!("proc socket-check {name}"))?, "ok")?;
     server.answers(world)?;
 
     let last = world.instance_pids(name)?;
@@ -92,9 +86,9 @@ fn running(row: &Value) -> Result<i32> {
     row.pid("pid")
 }
 
-fn all_ok(rows: &Value) -> Result {
+fn all(rows: &Value, verdict: &str) -> Result {
     for row in rows.rows()? {
-        ensure!(row.text("verdict")? == "ok", "a socket is not ok: {row}");
+        ensure!(row.text("verdict")? == verdict, "a socket is not {verdict}: {row}");
     }
     Ok(())
 }
