@@ -13,6 +13,8 @@ pub fn trials() -> Vec<Trial> {
         scenario("bad_input_exec::not_executable", &[Need::Daemon, Need::Nushell], not_executable),
         scenario("bad_input_exec::a_folder", &[Need::Daemon, Need::Nushell], folder),
         scenario("bad_input_exec::no_such_cwd", &[Need::Daemon, Need::Nushell], no_cwd),
+        scenario("bad_input_exec::unknown_user", &[Need::Daemon, Need::Nushell], unknown_user),
+        scenario("bad_input_exec::unknown_group", &[Need::Daemon, Need::Nushell], unknown_group),
         scenario("bad_input_exec::unknown_service", &[Need::Daemon, Need::Nushell], unknown_service),
     ]
 }
@@ -62,6 +64,16 @@ fn folder(world: &World) -> Result {
 fn no_cwd(world: &World) -> Result {
     let spec = specs::with(specs::unixd(world, "bad", &[]), json!({"cwd": "/no/such/folder"}));
     refused(world, &spec, &["/no/such/folder"])
+}
+
+fn unknown_user(world: &World) -> Result {
+    let spec = specs::with(specs::unixd(world, "bad", &[]), json!({"user": "no-such-user-here"}));
+    refused(world, &spec, &["no-such-user-here", "user"])
+}
+
+fn unknown_group(world: &World) -> Result {
+    let spec = specs::with(specs::unixd(world, "bad", &[]), json!({"group": "no-such-group-here"}));
+    refused(world, &spec, &["no-such-group-here", "group"])
 }
 
 fn unknown_service(world: &World) -> Result {

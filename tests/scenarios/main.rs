@@ -21,6 +21,7 @@ mod hero_style_spec;
 mod kill_other_ends_holder;
 mod late_unlink_by_old_instance;
 mod notify_and_marker;
+mod nu_modules;
 mod one_daemon_per_home;
 mod ordinary_user;
 mod plugin_starts_daemon;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = [
         fixture::trials(),
         servers::trials(),
+        nu_modules::trials(),
         hero_style_spec::trials(),
         unlink_under_listener::trials(),
         late_unlink_by_old_instance::trials(),

@@ -24,7 +24,7 @@ static LIVING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// One scenario's folder and processes.
 ///
-/// `h` is SHIMD_HOME, `s` HERO_SOCKET_DIR, `u` the user's HOME, `w` room for the scenario's own files. The folder's path
+/// `h` is SHIMD_HOME, `s` HERO_SOCKET_DIR, `d` HERO_STATE_DIR, `u` the user's HOME, `w` room for the scenario's own files. The folder's path
 /// is short, since a socket's path holds 107 bytes.
 pub struct World {
     name: String,
@@ -54,7 +54,7 @@ impl World {
             daemons: Mutex::new(Vec::new()),
             transcript: Mutex::new(String::new()),
         };
-        for part in ["h", "s", "u", "w", "x"] {
+        for part in ["d", "h", "s", "u", "w", "x"] {
             let part = world.folder.join(part);
             fs::create_dir(&part)?;
             fs::set_permissions(
@@ -128,6 +128,7 @@ impl World {
             ("XDG_RUNTIME_DIR", text(self.folder.join("x"))),
             ("SHIMD_HOME", text(self.home())),
             ("HERO_SOCKET_DIR", text(self.sockets())),
+            ("HERO_STATE_DIR", text(self.folder.join("d"))),
             ("RUST_BACKTRACE", "1".to_owned()),
         ]
     }

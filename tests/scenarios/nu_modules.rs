@@ -1,0 +1,86 @@
+//! `nu/`: the service modules do what their headers promise, and the examples of `nu/lib.nu` give what they say.
+
+use libtest_mimic::Trial;
+use scenarios::fault::Context;
+use scenarios::{Fault, Json, Need, Record, Result, World, ensure, scenario};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![scenario("nu_modules::examples", &[Need::Daemon, Need::Nushell], examples)];
+    for (name, ask, answer) in [
+        ("redis", "redis cli ping", "PONG"),
+        ("nginx", "nginx fetch /", "ok"),
+        ("postgresql", "postgresql psql -Atc 'select 41 + 1'", "42"),
+    ] {
+        let mut needs = vec![Need::Daemon, Need::Nushell];
+        // The record tells whether the server is installed.
+        needs.extend(Record::named(name).ok().map(|record| Need::Server(Box::new(record))));
+        trials.push(scenario(&format!("nu_modules::{name}"), &needs, move |world| {
+            module(world, name, ask, answer)
+        }));
+    }
+    trials
+}
+
+fn project(file: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../nu").join(file).display().to_string()
+}
+
+fn module(world: &World, name: &str, ask: &str, answer: &str) -> Result {
+    let using = format!("use {};", project(&format!("services/{name}.nu")));
+    let answered = || -> Result {
+        let ran = world.nu(&format!("{using} {ask}"))?.success()?;
+        ensure!(ran.stdout.contains(answer), "`{ask}`:\n{ran}");
+        Ok(())
+    };
+    let started = world.nu_json(&format!("{using} {name} up"))?;
+    ensure!(started.only()?.text("status")? == "running", "{started}");
+    answered()?;
+    let checked = world.nu_json(&format!("{using} {name} check"))?;
+    let row = checked.only()?;
+    ensure!(row.text("verdict")? == "ok", "{row}");
+    fs::remove_file(row.text("path")?)?;
+    let restarted = world.nu_json(&format!("{using} {name} restart --clean"))?;
+    ensure!(restarted.only()?.text("outcome")? == "restarted", "{restarted}");
+    answered()?;
+    let status = world.nu_json(&format!("{using} {name} status"))?;
+    ensure!(status.text("status")? == "running", "{status}");
+    let stopped = world.nu_json(&format!("{using} {name} down"))?;
+    ensure!(stopped.only()?.text("status")? == "inactive", "{stopped}");
+    Ok(())
+}
+
+fn examples(world: &World) -> Result {
+    let using = format!("use {} *;", project("lib.nu"));
+    let commands = world.nu_json(&format!(
+        "{using} scope commands | where name starts-with service | select name examples"
+    ))?;
+    world.start_daemon()?;
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for command in commands.rows()? {
+        for example in command.field("examples").rows()? {
+            count += 1;
+            if let Err(fault) = run(world, &using, example) {
+                faults.push(format!("{}: {fault}", command.text("name")?));
+            }
+        }
+    }
+    ensure!(count > 10, "only {count} examples are found: {commands}");
+    ensure!(faults.is_empty(), "{}", faults.join("\n"));
+    Ok(())
+}
+
+/// Runs one example, compares, and removes the services that it left.
+fn run(world: &World, using: &str, example: &Value) -> Result {
+    let text = example.text("example")?;
+    let got = world.nu_json(&format!("{using} do {{ {text} }}"));
+    for row in world.rpc("service.list", json!({}))?.rows()? {
+        world.rpc("service.delete", json!({"name": row.text("name")?}))?;
+    }
+    let got = got.context(text)?;
+    let wanted = example.field("result");
+    if &got == wanted { Ok(()) } else { Err(Fault(format!("{text}\ngives {got} in place of {wanted}"))) }
+}
