@@ -152,7 +152,10 @@ fn modes(world: &World) -> Result {
             json!({"sockets": [{"path": "rpc.sock", "mode": mode}]}),
         );
         let error = world.rpc_error("service.set", json!({"spec": spec}))?;
-        ensure!(error.whole.to_string().contains(mode), "{error}");
+        ensure!(
+            error.kind == "bad_spec" && error.whole.to_string().contains("sockets[0].mode"),
+            "{mode}: {error}"
+        );
     }
     Ok(())
 }

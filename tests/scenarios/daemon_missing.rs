@@ -4,6 +4,7 @@ use libtest_mimic::Trial;
 use scenarios::command::run;
 use scenarios::{Json, Need, Result, World, ensure, scenario};
 use serde_json::{Value, json};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn no_daemon(world: &World) -> Result {
-    for command in ["proc list", "proc status web", "proc logs web", "proc socket-check"] {
+    for command in ["proc list", "proc status web", "proc socket-check"] {
         world.nu_refuses(command, "proc::no_daemon")?;
     }
     ensure!(world.processes().is_empty(), "looking starts nothing: {:?}", world.processes());
@@ -29,6 +30,7 @@ fn no_daemon(world: &World) -> Result {
 
 /// A daemon from another time: it knows itself and not one of our methods.
 fn another_version(world: &World) -> Result {
+    fs::create_dir(world.home())?;
     let listener = UnixListener::bind(world.control_socket())?;
     let socket = world.control_socket().display().to_string();
     let home = world.home().display().to_string();
@@ -59,6 +61,7 @@ fn another_version(world: &World) -> Result {
 
 /// A listener that never answers: the request ends by itself.
 fn silent(world: &World) -> Result {
+    fs::create_dir(world.home())?;
     let _listener = UnixListener::bind(world.control_socket())?;
     let start = Instant::now();
     world.nu_refuses("proc list", "proc::timeout")?;
@@ -76,7 +79,7 @@ fn paths(world: &World) -> Result {
     ensure!(rows.only()?.text("verdict")? == "stale", "{rows}");
     let lost = world.file("lost.sock");
     let _lost = UnixListener::bind(&lost)?;
-    std::fs::remove_file(&lost)?;
+    fs::remove_file(&lost)?;
     let rows = world.nu_json("proc socket-check --system")?;
     let row = rows.row("path", &lost.display().to_string())?;
     ensure!(

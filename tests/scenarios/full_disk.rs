@@ -37,6 +37,7 @@ impl Drop for SmallDisk {
 }
 
 fn full(world: &World) -> Result {
+    fs::create_dir(world.home())?;
     let disk = SmallDisk::mount(world.home())?;
     let outcome = on_small_disk(world);
     // The daemon ends while its control socket can still be reached.

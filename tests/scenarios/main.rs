@@ -18,8 +18,10 @@ mod fixture;
 mod foreign_listener_not_stolen;
 mod full_disk;
 mod hero_style_spec;
+mod instance_surroundings;
 mod kill_other_ends_holder;
 mod late_unlink_by_old_instance;
+mod logs;
 mod notify_and_marker;
 mod nu_modules;
 mod one_daemon_per_home;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         foreign_listener_not_stolen::trials(),
         stop_takes_the_whole_tree::trials(),
         stop_timeout_kills::trials(),
+        instance_surroundings::trials(),
+        logs::trials(),
         restart_policy::trials(),
         depends_on::trials(),
         notify_and_marker::trials(),

@@ -54,7 +54,8 @@ impl World {
             daemons: Mutex::new(Vec::new()),
             transcript: Mutex::new(String::new()),
         };
-        for part in ["d", "h", "s", "u", "w", "x"] {
+        world.give(&world.folder)?;
+        for part in ["d", "s", "u", "w", "x"] {
             let part = world.folder.join(part);
             fs::create_dir(&part)?;
             fs::set_permissions(
@@ -77,7 +78,7 @@ impl World {
         &self.folder
     }
 
-    /// SHIMD_HOME.
+    /// SHIMD_HOME. The daemon makes it.
     pub fn home(&self) -> PathBuf {
         self.folder.join("h")
     }
