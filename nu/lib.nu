@@ -3,7 +3,7 @@
 #     use nu/lib.nu *
 #     service up {name: nap, exec: [tail -f /dev/null]}
 #
-# - A verb takes specs, names, and rows with a `name` or `service` column, as arguments and as input.
+# - A verb takes specs, names, and rows with a `name` or `service` column, as arguments or as input.
 #   A spec (whatever has `exec`) is checked and registered before the verb acts on its name.
 # - A verb that acts is an error (`proc::failed`) unless every service does what was asked.
 # - What a service may say of itself is in the documentation under "Spec". Fields that are not known
@@ -55,10 +55,10 @@ export def "service spec" [
     [{name: one, exec: [tail -f /dev/null]} {name: two, exec: [tail -f /dev/null], depends_on: [one]}] | service up | get name | sort
 } --result [one two]
 export def "service up" [
-    ...services: oneof<record, string>@"nu-complete services" # specs, or names of registered services
+    ...services: oneof<list, record, string>@"nu-complete services" # specs, or names of registered services
 ]: any -> table {
     let names = $in | settled $services (metadata $services).span
-    proc start --fail ...$names
+    $names | proc start --fail
 }
 
 # Stop services; they stay registered.
@@ -68,10 +68,10 @@ export def "service up" [
     service up {name: nap, exec: [tail -f /dev/null]}; service down nap | get 0.status
 } --result "inactive"
 export def "service down" [
-    ...services: oneof<record, string>@"nu-complete services" # names, or the specs that were registered
+    ...services: oneof<list, record, string>@"nu-complete services" # names, or the specs that were registered
 ]: any -> table {
     let names = $in | named $services (metadata $services).span
-    proc stop --fail ...$names
+    $names | proc stop --fail
 }
 
 # Restart services; a spec among the arguments is registered first, so a changed one takes effect.
@@ -81,11 +81,11 @@ export def "service down" [
     service restart --clean {name: nap, exec: [tail -f /dev/null]} | get 0.outcome
 } --result "restarted"
 export def "service restart" [
-    ...services: oneof<record, string>@"nu-complete services" # specs, or names of registered services
+    ...services: oneof<list, record, string>@"nu-complete services" # specs, or names of registered services
     --clean (-c) # end whoever else listens on the sockets, and remove stale files, before the start
 ]: any -> table {
     let names = $in | settled $services (metadata $services).span
-    proc restart --clean=$clean --fail ...$names
+    $names | proc restart --clean=$clean --fail
 }
 
 # Compare the sockets of services with what the kernel has: one row a socket, with its verdict.
@@ -97,11 +97,10 @@ export def "service restart" [
     service up {name: nap, exec: [tail -f /dev/null]}; service check nap | where verdict != ok
 } --result []
 export def "service check" [
-    ...services: oneof<record, string>@"nu-complete services" # names, or the specs that were registered
+    ...services: oneof<list, record, string>@"nu-complete services" # names, or the specs that were registered
     --fail (-f) # a verdict other than `ok` is an error
 ]: any -> table {
-    let names = $in | named --all $services (metadata $services).span
-    proc socket-check --fail=$fail ...$names
+    $in | subjects $services (metadata $services).span | get --optional name | proc socket-check --fail=$fail
 }
 
 # Everything about one service: its state, its spec, its instance and its sockets.
@@ -217,57 +216,47 @@ def "nu-complete services" []: nothing -> table {
     try { proc list | each {|it| {value: $it.name, description: $it.status} } } catch { [] }
 }
 
-# The names of the services in arguments and input, once the specs among them are registered.
+# The names of the services that a verb is given, once the specs among them are registered.
 def settled [given: list, span: record]: any -> list<string> {
-    let all = $in | subjects $given $span
-    let specs = $all | get spec | compact
+    let subjects = $in | subjects $given $span
+    let specs = $subjects | default [] | get spec | compact
     if ($specs | is-not-empty) { proc register $specs | ignore }
-    $all | get name
+    $subjects | names $span
 }
 
-# The names of the services in arguments and input.
-def named [
-    given: list
-    span: record
-    --all # naming none means all
-]: any -> list<string> {
-    $in | subjects --all=$all $given $span | get name
+# The names of the services that a verb is given.
+def named [given: list, span: record]: any -> list<string> {
+    $in | subjects $given $span | names $span
 }
 
-# Arguments and input of a verb as `name` and, where a spec was given, the checked `spec`.
-def subjects [given: list, span: record, --all]: any -> table<name: string, spec: any> {
+def names [span: record]: any -> list<string> {
+    let subjects = $in
+    if $subjects == null { bad-input "no service named" $span "give a spec or a name; `proc list` shows the names" }
+    $subjects | get name
+}
+
+# What a verb is given, as `name` and, where it was a spec, the checked `spec`. Arguments win over
+# input, since within `each` every command gets the row as input. Null where there is neither.
+def subjects [given: list, span: record]: any -> any {
     require-plugin
     let input = $in
-    let piped = match ($input | describe --detailed | get type) {
-        "nothing" => []
-        "list" | "table" => $input
-        _ => [$input]
-    }
+    if $input == null and ($given | is-empty) { return null }
     mut found = []
-    for it in ($piped ++ $given) { # no `each`: an error from within it comes wrapped
-        $found ++= match $it {
-            {exec: _} => { let spec = checked $it $span; [{name: $spec.name, spec: $spec}] }
-            {name: $name} | {service: $name} if $name != null => [{name: $name, spec: null}]
-            _ if ($it | describe) == string => [{name: $it, spec: null}]
-            _ => {
-                error make {
-                    msg: $"neither a service nor a spec: ($it | to nuon)"
-                    code: "service::bad_input"
-                    labels: [{text: "given here", span: $span}]
-                    help: "give names, specs with `name` and `exec`, or rows with a `name` or `service` column"
-                }
+    for value in (if ($given | is-empty) { [$input] } else { $given }) { # no `each`: it wraps the errors of its closure
+        for it in (if ($value | describe --detailed | get type) in [list table] { $value } else { [$value] }) {
+            $found ++= match $it {
+                {exec: _} => { let spec = checked $it $span; [{name: $spec.name, spec: $spec}] }
+                {name: $name} | {service: $name} if ($name | describe) == string => [{name: $name, spec: null}]
+                $name if ($name | describe) == string => [{name: $name, spec: null}]
+                _ => { bad-input $"neither a service nor a spec: ($it | to nuon)" $span "give names, specs with `name` and `exec`, or rows with a `name` or `service` column" }
             }
         }
     }
-    if ($found | is-empty) and not $all {
-        error make {
-            msg: "no service named"
-            code: "service::bad_input"
-            labels: [{text: "nothing to work on", span: $span}]
-            help: "give a spec or a name; `proc list` shows the names"
-        }
-    }
     $found | uniq-by name
+}
+
+def bad-input [msg: string, span: record, help: string]: nothing -> error {
+    error make {msg: $msg, code: "service::bad_input", labels: [{text: "given here", span: $span}], help: $help}
 }
 
 # The spec with strings for words and absolute paths; a likely slip in a field name is told on stderr.
