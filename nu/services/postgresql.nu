@@ -46,7 +46,10 @@ export def install []: nothing -> nothing {
     cd (state)
     if ("data" | path exists) { return }
     rm --recursive --force data.new # of an attempt that was cut short
-    as-account (program initdb) -D data.new --auth peer --encoding UTF8 --no-locale | ignore
+    let made = as-account (program initdb) -D data.new --auth peer --encoding UTF8 --no-locale | complete
+    if $made.exit_code != 0 {
+        error make --unspanned {msg: "initdb could not make a database cluster", code: "postgresql::initdb", help: $made.stderr}
+    }
     mv data.new data
 }
 
