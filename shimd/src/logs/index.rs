@@ -25,6 +25,8 @@ use super::if_there;
 const MAGIC: [u8; 8] = *b"shimdix1";
 const HEADER: u64 = 32;
 const RECORD: u64 = 16;
+/// No stream is as long; a file that says so is no index.
+const OFFSET_MAX: u64 = 1 << 60;
 
 /// What the records are relative to, and a cut under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,9 +83,17 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens the index at `path`; `None` where there is none or the file is none.
+    /// Opens the index at `path` to read and write; `None` where there is none or the file is none.
     pub fn open(path: &Path) -> io::Result<Option<Index>> {
-        let options = OpenOptions::new().read(true).write(true).to_owned();
+        Index::open_with(path, OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens it to read only: that works on a file system that is read-only, too.
+    pub fn open_to_read(path: &Path) -> io::Result<Option<Index>> {
+        Index::open_with(path, OpenOptions::new().read(true))
+    }
+
+    fn open_with(path: &Path, options: &OpenOptions) -> io::Result<Option<Index>> {
         let Some(file) = if_there(options.open(path))? else { return Ok(None) };
         let mut bytes = [0; HEADER as usize];
         match file.read_exact_at(&mut bytes, 0) {
@@ -92,7 +102,7 @@ impl Index {
             Err(error) => return Err(error),
         }
         let [magic, base, upto, collapsing] = words(&bytes);
-        if magic != u64::from_le_bytes(MAGIC) {
+        if magic != u64::from_le_bytes(MAGIC) || base.max(upto).max(collapsing) > OFFSET_MAX {
             return Ok(None);
         }
         let count = file.metadata()?.len().saturating_sub(HEADER) / RECORD;

@@ -127,7 +127,7 @@ impl Indexer {
         }
     }
 
-    /// Looks at one service now, so that a [`tail`](super::tail) right after it dates the last lines, too.
+    /// Looks at one service now, so that a [`tail`](super::tail()) right after it dates the last lines, too.
     pub fn touch(&mut self, service: &str, now: SystemTime) {
         for stream in Stream::BOTH {
             if let Some(followed) = self.streams.get_mut(&(service.to_owned(), stream)) {

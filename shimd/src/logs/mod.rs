@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | `<service>.out`, `.err` | the live end of the stream |
 //! | `<service>.out.1` … `.<keep>` | what was cut from its front, newest first; whole blocks, so a line may go on in the next file |
-//! | `<service>.out.cut`, `.new` | a cut under way (see [`trim`]) |
-//! | `<service>.out.idx` | when the stream was how long (see [`index`]) |
+//! | `<service>.out.cut`, `.new` | a cut under way (see `trim`) |
+//! | `<service>.out.idx` | when the stream was how long (see `index`) |
 //!
 //! `cat x.out.2 x.out.1 x.out` is the stream, byte for byte.
 

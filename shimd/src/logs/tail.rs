@@ -1,7 +1,7 @@
 //! The last lines of a service's two streams, by time.
 //!
 //! The files of a stream are read as one, from the end, in chunks: what is held in memory is where the wanted
-//! lines begin, and then the lines themselves, each cut at [`LINE_MAX`] and all together at [`TEXT_MAX`].
+//! lines begin, and then the lines themselves, each cut at `LINE_MAX` and all together at `TEXT_MAX`.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use nix::fcntl::FlockArg;
 use shimd_api::wire::LogRow;
 
 use super::index::{Header, Index, date};
-use super::trim::hole;
+use super::trim::{copied_upto, hole};
 use super::{Files, LogError, Stream, if_there};
 
 /// Bytes of a line that are given; of a longer one the beginning.
@@ -92,7 +92,7 @@ fn merge(out: Vec<Dated>, err: Vec<Dated>) -> Vec<LogRow> {
 
 fn last_lines(files: &Files, stream: Stream, lines: usize) -> io::Result<Vec<Dated>> {
     let _held = Index::lock(&files.index(), FlockArg::LockShared)?;
-    let index = Index::open(&files.index())?;
+    let index = Index::open_to_read(&files.index())?;
     let view = View::open(files, index.as_ref().map(|index| index.header).unwrap_or_default())?;
     let (begins, oldest) = view.line_begins(lines)?;
     let Some(first_end) = begins.first().map(|begin| view.first + begin.cast_signed()) else {
@@ -137,7 +137,8 @@ impl View {
         let hole = hole(&live)?;
         // A cut that was committed, and not finished when the daemon was killed, holds the live file's front.
         let cut = if_there(File::open(files.cut()))?;
-        let data = if cut.is_some() { header.upto.max(hole) } else { hole };
+        let copied = cut.as_ref().map_or(Ok(0), |cut| cut.metadata().map(|found| found.len()))?;
+        let data = copied_upto(header, copied, hole).unwrap_or(hole);
         add(live, data)?;
         if let Some(cut) = cut {
             add(cut, 0)?;

@@ -112,6 +112,12 @@ impl Supervisor {
             let launch = async {
                 let (out, err) = files.map_err(|e| Launch::Refused(e.to_string()))?;
                 let mut plan = plan.map_err(Launch::Refused)?;
+                if let Some(ids) = &plan.ids {
+                    // A service that opens /dev/stderr anew opens this file, as its own user.
+                    for file in [&out, &err] {
+                        let _ = std::os::unix::fs::fchown(file, Some(ids.uid), Some(ids.gid));
+                    }
+                }
                 plan.cgroup = cgroups.and_then(|c| c.create(&name_owned, generation).ok());
                 let mut pending = spawn::begin(&plan, out, err)?;
                 let identity = tokio::time::timeout(TRAMPOLINE, pending.ready()).await.map_err(|_| {

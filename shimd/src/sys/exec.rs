@@ -275,11 +275,15 @@ fn become_user(ids: &Ids) -> Result<(), Failure> {
 }
 
 /// The service gets the dispositions and the mask of a fresh login. (Rust's runtime ignores SIGPIPE, and an ignored
-/// signal stays ignored across exec.)
+/// signal stays ignored across exec.) Not through the C library, which keeps its own two signals to itself: whoever
+/// started the daemon may have ignored those as well.
 fn reset_signals() {
+    let default = [0_u64; 4]; // the kernel's struct sigaction: SIG_DFL, no flags, nothing masked
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL runs no code of ours. SIGKILL, SIGSTOP and the C library's own are refused: no harm.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads one struct sigaction, and SIG_DFL runs no code of ours. SIGKILL and SIGSTOP are
+        // refused: no harm.
+        let null = std::ptr::null::<u64>();
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), null, size_of::<u64>()) };
     }
     let _ = SigSet::empty().thread_set_mask(); // cannot fail with a valid set
 }

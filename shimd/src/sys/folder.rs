@@ -210,6 +210,33 @@ mod tests {
         assert!(error.to_string().starts_with("/proc/shimd-test: cannot make the folder: "), "{error}");
     }
 
+    /// On file systems of their own: one that is read-only, one that is full.
+    #[test]
+    fn says_read_only_and_full() {
+        struct Mounted(PathBuf);
+        impl Drop for Mounted {
+            fn drop(&mut self) {
+                let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
+        let tmp = tempfile::tempdir().unwrap();
+        for (options, errno) in [("ro", Errno::EROFS), ("nr_inodes=1", Errno::ENOSPC)] {
+            let mount = std::process::Command::new("mount")
+                .args(["-t", "tmpfs", "-o", options, "none"])
+                .arg(tmp.path())
+                .stderr(std::process::Stdio::null())
+                .status();
+            if !mount.is_ok_and(|status| status.success()) {
+                println!("skipped: mounting needs root");
+                return;
+            }
+            let _mounted = Mounted(tmp.path().into());
+            let error = ensure_folder(&tmp.path().join("a/b"), None, 0o700).unwrap_err();
+            assert_eq!(error.path, tmp.path().join("a"));
+            assert_eq!(error.problem, FolderProblem::Refused { step: "make the folder", errno });
+        }
+    }
+
     #[test]
     fn a_private_folder_is_made_tight_and_checked() {
         let tmp = tempfile::tempdir().unwrap();

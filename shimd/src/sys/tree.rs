@@ -13,7 +13,7 @@
 //! A process that escapes all of them was never seen and keeps neither environ, session nor parent: only a cgroup
 //! would hold it. Every signal goes through a pidfd that was opened *before* the last look at the signs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,8 +30,8 @@ use super::spawn::MARK_VARIABLE;
 const AGAIN: Duration = Duration::from_millis(20);
 /// How old a look may be that nobody signals by.
 const RECENT: Duration = Duration::from_millis(20);
-/// A fork bomb is stopped in so many rounds or not at all; then it is killed as it runs.
-const STOP_ROUNDS: u32 = 32;
+/// A walk of `/proc` follows processes that are born meanwhile for so many listings.
+const CHASES: u32 = 64;
 
 /// The processes of an instance could not be listed or signalled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +111,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError`], where they cannot be listed.
     pub async fn pids(&self) -> Result<Vec<i32>, TreeError> {
-        Ok(self.live().await?.iter().map(PidFd::pid).collect())
+        Ok(self.look().await?.live.iter().map(PidFd::pid).collect())
     }
 
     /// The same for a thread that may block, and without holding anybody: for looking, not for signalling. What
@@ -120,7 +120,7 @@ impl Tree {
         let mut pids = match &self.0.cgroup {
             Some(path) => cgroup::pids(path).unwrap_or_default(),
             None => match Snapshot::recent() {
-                Ok(snapshot) => self.members_in(&snapshot).iter().map(PidFd::pid).collect(),
+                Ok(snapshot) => self.look_in(&snapshot).live.iter().map(PidFd::pid).collect(),
                 Err(_) => Vec::new(),
             },
         };
@@ -158,36 +158,36 @@ impl Tree {
     /// # Errors
     /// The first that failed, after all were tried.
     pub async fn signal_all(&self, signal: i32) -> Result<usize, TreeError> {
-        signal_each(&self.live().await?, signal)
+        signal_each(&self.look().await?.live, signal)
     }
 
-    /// SIGKILL to the whole tree, again and again until a look finds nothing alive. Does not return while a process
+    /// SIGKILL to the whole tree, again and again until nothing of it is alive. Does not return while a process
     /// cannot die (state D, say): the caller sets the time.
     pub async fn kill(&self) {
         loop {
             match self.kill_once().await {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => self.complain("killed", &error),
+                Err(error) => {
+                    self.complain("killed", &error);
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
-            tokio::time::sleep(AGAIN).await;
         }
     }
 
     /// Returns once no process of the tree is alive. The caller sets the time.
     pub async fn gone(&self) {
+        // A process in the middle of an exec has no environ for a moment: so look twice.
         let mut empty = 0;
         while empty < 2 {
-            match self.live().await {
-                // A process may fork and exit behind the back of a look: so look twice.
-                Ok(live) if live.is_empty() => empty += 1,
-                Ok(live) => {
+            match self.look().await {
+                Ok(Look { live, sure: true }) if live.is_empty() => empty += 1,
+                Ok(Look { live, .. }) => {
                     empty = 0;
-                    for process in live {
-                        if let Err(error) = process.exited().await {
-                            self.complain("waited for", &error.into());
-                            tokio::time::sleep(AGAIN).await;
-                        }
+                    if let Err(error) = all_exited(&live).await {
+                        self.complain("waited for", &error.into());
+                        tokio::time::sleep(AGAIN).await;
                     }
                 }
                 Err(error) => {
@@ -209,7 +209,7 @@ impl Tree {
         }
     }
 
-    /// One round: true if there was nothing left to kill.
+    /// One round: true if nothing is alive after it.
     async fn kill_once(&self) -> Result<bool, TreeError> {
         if let Some(path) = &self.0.cgroup
             && cgroup::kill(path).is_ok()
@@ -219,41 +219,35 @@ impl Tree {
             self.gone().await;
             return Ok(true);
         }
-        // What is stopped cannot fork: so first stop all, until a look finds no running one, then kill them.
-        let mut stopped = BTreeSet::new();
-        let mut live = self.live().await?;
-        for _ in 0..STOP_ROUNDS {
-            let fresh: Vec<PidFd> = live.into_iter().filter(|p| !stopped.contains(&p.pid())).collect();
-            if fresh.is_empty() {
-                break;
-            }
-            signal_each(&fresh, libc::SIGSTOP)?;
-            stopped.extend(fresh.iter().map(PidFd::pid));
-            live = self.live().await?;
-        }
-        let live = self.live().await?;
+        // What is stopped cannot fork, nor make room under a limit for another one that does.
+        let mark = self.0.mark.clone();
+        blocking(move || stop_marked(&mark)).await?;
+        let live = self.look().await?.live;
         signal_each(&live, libc::SIGKILL)?;
-        Ok(live.is_empty() && self.live().await?.is_empty())
+        all_exited(&live).await?;
+        // Twice, as in `gone`.
+        Ok(self.is_empty().await? && self.is_empty().await?)
     }
 
-    /// The live processes of the tree, each held by a pidfd.
-    async fn live(&self) -> Result<Vec<PidFd>, TreeError> {
-        let mut live = match &self.0.cgroup {
-            Some(path) => members_of(path)?,
-            None => self.members_in(&*Snapshot::fresh().await?),
+    async fn is_empty(&self) -> Result<bool, TreeError> {
+        let Look { live, sure } = self.look().await?;
+        Ok(live.is_empty() && sure)
+    }
+
+    async fn look(&self) -> Result<Look, TreeError> {
+        let Some(path) = &self.0.cgroup else {
+            return Ok(self.look_in(&*Snapshot::fresh().await?));
         };
-        if self.0.cgroup.is_some()
-            && !live.iter().any(|p| p.pid() == self.0.main.pid)
-            && let Some(main) = self.0.main.still_alive()
-        {
-            live.push(main);
+        let mut live = members_of(path)?;
+        if !live.iter().any(|p| p.pid() == self.0.main.pid) {
+            live.extend(self.0.main.open());
         }
         live.retain(PidFd::is_alive);
-        Ok(live)
+        Ok(Look { live, sure: true })
     }
 
     /// The processes of `snapshot` that belong to the tree, by the signs in this file's header.
-    fn members_in(&self, snapshot: &Snapshot) -> Vec<PidFd> {
+    fn look_in(&self, snapshot: &Snapshot) -> Look {
         let Inner { main, mark, memory, .. } = &*self.0;
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
         let main_held = main.open();
@@ -271,15 +265,14 @@ impl Tree {
                 && memory.main_seen_alive
                 && memory.main_gone_at.is_none_or(|gone| born <= gone)
         };
-        let by_sign: Vec<PidFd> = snapshot
-            .processes
-            .iter()
-            .filter(|p| p.mark.as_deref() == Some(mark) || in_session(p))
-            .filter_map(|p| p.hold(|now| now.session == p.stat.session))
-            .collect();
+        let signed = snapshot.processes.iter().filter(|p| p.mark.as_deref() == Some(mark) || in_session(p));
+        let by_sign: Vec<Option<PidFd>> =
+            signed.map(|p| p.hold(|now| now.session == p.stat.session)).collect();
+        let sure = snapshot.complete && by_sign.iter().all(Option::is_some);
         let remembered = memory.members.values().filter_map(Identity::open);
         let mut members: BTreeMap<i32, PidFd> = BTreeMap::new();
-        let mut queue: Vec<PidFd> = main_held.into_iter().chain(remembered).chain(by_sign).collect();
+        let mut queue: Vec<PidFd> =
+            main_held.into_iter().chain(remembered).chain(by_sign.into_iter().flatten()).collect();
         while let Some(parent) = queue.pop() {
             let pid = parent.pid();
             if members.contains_key(&pid) {
@@ -294,12 +287,66 @@ impl Tree {
         }
         members.retain(|_, p| p.is_alive());
         memory.members = members.values().filter_map(|p| Some((p.pid(), Identity::held(p).ok()?))).collect();
-        members.into_values().collect()
+        Look { live: members.into_values().collect(), sure }
     }
 
     fn complain(&self, what: &str, error: &TreeError) {
         tracing::warn!(instance = self.0.mark, %error, "processes of a service could not be {what}; trying again");
     }
+}
+
+/// What one look at a tree found.
+struct Look {
+    /// Its live processes, held.
+    live: Vec<PidFd>,
+    /// False where one may have come and gone, and left another one, while we looked.
+    sure: bool,
+}
+
+/// Stops whatever has the mark at the very moment it is found, the youngest first, until a listing of `/proc` has
+/// none that is new. By the time a whole walk is over, a process that lives for half a millisecond is history.
+fn stop_marked(mark: &str) -> Result<(), TreeError> {
+    let mut seen = HashSet::new();
+    for _ in 0..CHASES {
+        let mut fresh = listed()?;
+        fresh.retain(|&pid| seen.insert(pid));
+        fresh.sort_unstable_by(|a, b| b.cmp(a));
+        let has_mark = |pid: i32| environ_mark(pid).is_some_and(|m| m == mark);
+        let mut any = false;
+        for pid in fresh.into_iter().filter(|&pid| has_mark(pid)) {
+            any = true;
+            if let Ok(process) = PidFd::open(pid)
+                && has_mark(pid)
+                && !process.is_reaped()
+            {
+                let _ = process.signal(libc::SIGSTOP); // gone is as good
+            }
+        }
+        if !any {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn all_exited(processes: &[PidFd]) -> Result<(), ProcessError> {
+    for process in processes {
+        process.exited().await?;
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TreeError> + Send + 'static,
+) -> Result<T, TreeError> {
+    // Cancelled only while the runtime shuts down.
+    tokio::task::spawn_blocking(work).await.map_err(|_| TreeError::Proc(Errno::ECANCELED))?
+}
+
+/// The numbers of all processes.
+fn listed() -> Result<Vec<i32>, TreeError> {
+    let entries = std::fs::read_dir("/proc").map_err(|e| TreeError::Proc(errno_of(&e)))?;
+    Ok(entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// The live members of a cgroup: listed, held, and listed again, so that each was there while it was held.
@@ -353,6 +400,8 @@ struct Snapshot {
     processes: Vec<Listed>,
     /// Indices of `processes` by their parent's number.
     children: HashMap<i32, Vec<usize>>,
+    /// False where a process was gone before it could be read, and so may have been anybody's.
+    complete: bool,
 }
 
 struct Listed {
@@ -371,8 +420,7 @@ impl Snapshot {
         if let Some(snapshot) = latest.as_ref().filter(|s| s.began >= asked) {
             return Ok(Arc::clone(snapshot));
         }
-        let walk = tokio::task::spawn_blocking(Snapshot::take).await;
-        let taken = Arc::new(walk.map_err(|_| TreeError::Proc(Errno::ECANCELED))??);
+        let taken = Arc::new(blocking(Snapshot::take).await?);
         *latest = Some(Arc::clone(&taken));
         Ok(taken)
     }
@@ -389,16 +437,29 @@ impl Snapshot {
         Ok(taken)
     }
 
+    /// Reads each process listed, and lists again until nothing is new: else a process that forks its successor and
+    /// exits, over and over, would be missed by every walk.
     fn take() -> Result<Snapshot, TreeError> {
         let began = Instant::now();
-        let entries = std::fs::read_dir("/proc").map_err(|e| TreeError::Proc(errno_of(&e)))?;
-        let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-        let processes: Vec<Listed> = pids.filter_map(Listed::read).collect();
+        let mut seen = HashSet::new();
+        let mut processes = Vec::new();
+        let mut complete = false;
+        for _ in 0..CHASES {
+            let mut fresh = listed()?;
+            fresh.retain(|&pid| seen.insert(pid));
+            if fresh.is_empty() {
+                complete = true;
+                break;
+            }
+            let before = processes.len() + fresh.len();
+            processes.extend(fresh.into_iter().filter_map(Listed::read));
+            complete = processes.len() == before;
+        }
         let mut children: HashMap<i32, Vec<usize>> = HashMap::new();
         for (index, process) in processes.iter().enumerate() {
             children.entry(process.stat.ppid).or_default().push(index);
         }
-        Ok(Snapshot { began, processes, children })
+        Ok(Snapshot { began, processes, children, complete })
     }
 }
 

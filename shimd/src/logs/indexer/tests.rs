@@ -1,5 +1,6 @@
 use super::*;
 use crate::logs::{open_for_append, tail};
+use proptest::prelude::*;
 use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -212,6 +213,36 @@ fn a_cut_that_fails_is_said_and_tried_again() {
     }
     assert_eq!(indexer.troubles(), [""; 0]);
     assert!(tmp.path().join("s.out.1").exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    /// Whatever lies in the files, lines come out and nothing panics.
+    #[test]
+    fn a_broken_index_does_no_harm(
+        header in prop::collection::vec(prop_oneof![0u64..20_000, any::<u64>()], 3),
+        records in prop::collection::vec(prop_oneof![0u64..20_000, any::<u64>()], 0..12),
+        torn in 0usize..16,
+        cut in any::<bool>(),
+    ) {
+        let tmp = tempfile::tempdir().unwrap();
+        let (mut out, _err) = open_for_append(tmp.path(), "s").unwrap();
+        out.write_all(&b"line\n".repeat(4000)).unwrap();
+        let words: Vec<u8> = header.iter().chain(&records).flat_map(|word| word.to_le_bytes()).collect();
+        let index = [b"shimdix1".to_vec(), words].concat();
+        fs::write(tmp.path().join("s.out.idx"), &index[..index.len().saturating_sub(torn)]).unwrap();
+        if cut {
+            fs::write(tmp.path().join("s.out.cut"), "line\n").unwrap();
+        }
+        let _ = tail(tmp.path(), "s", 10_000);
+        let mut indexer = Indexer::new(tmp.path()).unwrap();
+        indexer.follow("s", Limits { max_size: 10_000, keep: 2 }).unwrap();
+        indexer.tick(at(1));
+        writeln!(out, "last").unwrap();
+        indexer.tick(at(2));
+        let rows = tail(tmp.path(), "s", 10_000).unwrap();
+        prop_assert_eq!(&rows.last().unwrap().line, "last");
+    }
 }
 
 /// Prints what a tick costs with 2,000 streams; no bound is asserted on a shared machine.

@@ -53,6 +53,18 @@ fn plans() {
     assert_eq!(plan(0, 5 * k, limits(k, 3), 4 * k), Some(Cut::Rotate { upto: 4 * k }));
 }
 
+#[test]
+fn a_copy_that_does_not_go_with_the_index_covers_nothing() {
+    let upto = |upto, copied, hole| copied_upto(Header { upto, ..Header::default() }, copied, hole);
+    assert_eq!(upto(8192, 8192, 0), Some(8192));
+    assert_eq!(upto(12288, 8192, 4096), Some(12288));
+    assert_eq!(upto(8192, 8192, 8192), Some(8192), "already punched");
+    assert_eq!(upto(8192, 8192, 4096), Some(8192), "punched in part");
+    assert_eq!(upto(0, 8192, 0), None, "the index was lost");
+    assert_eq!(upto(20480, 8192, 0), None, "4096 bytes in between were never copied");
+    assert_eq!(upto(8192, 0, 0), None);
+}
+
 proptest! {
     #[test]
     fn a_plan_is_possible_and_gets_somewhere(
