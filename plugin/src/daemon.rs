@@ -61,7 +61,8 @@ impl<'a> Daemon<'a> {
     /// `proc::no_daemon` if none does.
     pub fn of_any_version(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
         let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
-        let client = Client::connect(&home.control_socket(), CONNECT).map_err(|error| error::request(error, &blame))?;
+        let client = Client::connect(&home.control_socket(), CONNECT)
+            .map_err(|error| error::request(error, &blame))?;
         Ok(Daemon { engine, client, blame })
     }
 
@@ -78,7 +79,11 @@ impl<'a> Daemon<'a> {
     ///
     /// # Errors
     /// As [`Daemon::ask`].
-    pub fn ask_long<T: DeserializeOwned>(&mut self, method: &str, mut params: Json) -> Result<T, LabeledError> {
+    pub fn ask_long<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        mut params: Json,
+    ) -> Result<T, LabeledError> {
         if let Some(params) = params.as_object_mut() {
             params.insert("progress".into(), Json::Bool(true));
         }
@@ -92,8 +97,9 @@ impl<'a> Daemon<'a> {
     pub fn call(&mut self, method: &str, params: Json) -> Result<Json, ClientError> {
         let mut line = ProgressLine::new();
         let engine = self.engine;
-        self.client
-            .call(method, params, ANSWER, &mut |progress| line.draw(&progress), &|| engine.signals().interrupted())
+        self.client.call(method, params, ANSWER, &mut |progress| line.draw(&progress), &|| {
+            engine.signals().interrupted()
+        })
     }
 
     /// The rows of an answer.
@@ -148,7 +154,9 @@ mod tests {
     fn another_version_is_asked_for_nothing() {
         let daemon = FakeDaemon::with(Manner::Version("9.9.9"));
         let mut nu = Nu::at(&daemon);
-        for source in ["proc list", "proc start redis", "proc register {name: a, exec: [a]}", "proc shim start"] {
+        for source in
+            ["proc list", "proc start redis", "proc register {name: a, exec: [a]}", "proc shim start"]
+        {
             let error = nu.error(source);
             assert_eq!(error.code.as_deref(), Some("proc::version"), "{source}");
             assert_eq!(error.msg, format!("the shimd that runs is 9.9.9, this plugin is {VERSION}"));
@@ -168,7 +176,9 @@ mod tests {
     fn without_a_daemon_looking_is_an_error() {
         let folder = Folder::new();
         let mut nu = Nu::alone(&folder);
-        for source in ["proc list", "proc status redis", "proc socket-check", "proc shim status", "proc shim stop"] {
+        for source in
+            ["proc list", "proc status redis", "proc socket-check", "proc shim status", "proc shim stop"]
+        {
             let error = nu.error(source);
             assert_eq!(error.code.as_deref(), Some("proc::no_daemon"), "{source}");
             assert!(error.help.unwrap().contains("proc shim start"));

@@ -135,13 +135,20 @@ pub fn fail_if_any(
 /// A daemon that was told to end, and has not yet.
 pub fn still_ending(pid: i32, waited: Duration, head: Span) -> LabeledError {
     let problem = format!("shimd (pid {pid}) was told to end and did not within {} s", waited.as_secs());
-    let help = format!("see what holds it up in shimd.log in its home, or end it: kill {pid}; the services live on");
+    let help =
+        format!("see what holds it up in shimd.log in its home, or end it: kill {pid}; the services live on");
     labelled(kind::TIMEOUT, problem, "waited for shimd to end", head, &help)
 }
 
 /// The socket audit itself did not work.
 pub fn audit(problem: &dyn std::error::Error, head: Span) -> LabeledError {
-    labelled(kind::DENIED, problem.to_string(), "the kernel's sockets cannot be seen", head, "proc socket-check PATH looks at one")
+    labelled(
+        kind::DENIED,
+        problem.to_string(),
+        "the kernel's sockets cannot be seen",
+        head,
+        "proc socket-check PATH looks at one",
+    )
 }
 
 fn labelled(code: &str, message: String, label: impl Into<String>, span: Span, help: &str) -> LabeledError {

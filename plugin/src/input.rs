@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn names_come_from_arguments_or_the_pipeline() {
         let nothing = Value::test_nothing;
-        let words = |words: &[&str]| Value::test_list(words.iter().map(|word| Value::test_string(*word)).collect());
+        let words =
+            |words: &[&str]| Value::test_list(words.iter().map(|word| Value::test_string(*word)).collect());
         assert_eq!(read(vec![], nothing()).unwrap(), Names::NotGiven);
         assert_eq!(read(vec![], Value::test_list(vec![])).unwrap(), given(&[]));
         assert_eq!(read(vec![Value::test_string("a")], nothing()).unwrap(), given(&["a"]));
@@ -185,6 +186,9 @@ mod tests {
     fn no_name_says_what_to_give() {
         let error = Names::NotGiven.required("proc start", Span::test_data()).unwrap_err();
         assert_eq!(error.code.as_deref(), Some("proc::bad_input"));
-        assert_eq!(error.help.as_deref(), Some("proc start NAME, or for all of them: proc list | proc start"));
+        assert_eq!(
+            error.help.as_deref(),
+            Some("proc start NAME, or for all of them: proc list | proc start")
+        );
     }
 }

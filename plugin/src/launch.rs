@@ -50,7 +50,8 @@ pub fn start(engine: &EngineInterface, home: &Home, blame: &Blame) -> Result<Cli
     })?;
     let log = home.daemon_log();
     let no_log = |problem: io::Error| {
-        let help = format!("make {} writable, or name another folder: $env.SHIMD_HOME = ...", home.state.display());
+        let help =
+            format!("make {} writable, or name another folder: $env.SHIMD_HOME = ...", home.state.display());
         error::no_start(format!("cannot write {}: {problem}", log.display()), blame.head, &help)
     };
     let (file, told_before) = open_log(&log).map_err(no_log)?;
@@ -63,7 +64,8 @@ pub fn start(engine: &EngineInterface, home: &Home, blame: &Blame) -> Result<Cli
     std::thread::spawn(move || child.wait());
     connected.map_err(|failure| match failure {
         Failure::Ended(status) => {
-            let problem = format!("shimd ended ({status}) instead of serving{}", last_lines(&log, told_before));
+            let problem =
+                format!("shimd ended ({status}) instead of serving{}", last_lines(&log, told_before));
             error::no_start(problem, blame.head, &format!("its log is {}", log.display()))
         }
         Failure::Client(ClientError::NoDaemon { .. }) => {
@@ -124,8 +126,20 @@ fn spawn(engine: &EngineInterface, program: &Path, log: File) -> io::Result<Chil
 /// What of a user's environment the daemon, and so each service, is given: what says where things are and how to
 /// speak, and nothing that happens to be set in this one shell.
 fn is_daemons(variable: &str) -> bool {
-    const NAMES: &[&str] =
-        &["HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "RUST_LOG", "RUST_BACKTRACE"];
+    const NAMES: &[&str] = &[
+        "HOME",
+        "PATH",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "RUST_LOG",
+        "RUST_BACKTRACE",
+    ];
     const FAMILIES: &[&str] = &["SHIMD_", "HERO_", "XDG_", "LC_"];
     NAMES.contains(&variable) || FAMILIES.iter().any(|family| variable.starts_with(family))
 }
@@ -134,7 +148,10 @@ fn is_daemons(variable: &str) -> bool {
 fn find(engine: &EngineInterface) -> Option<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|plugin| Some(plugin.parent()?.join(PROGRAM)));
     let path = place::variable(engine, "PATH").unwrap_or_default();
-    beside.into_iter().chain(on_path(&path)).find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+    beside
+        .into_iter()
+        .chain(on_path(&path))
+        .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
 }
 
 /// A relative folder on `PATH` would mean another place from the plugin's own folder: it is passed over.
@@ -196,7 +213,11 @@ mod tests {
 
     #[test]
     fn the_daemon_gets_places_and_no_secrets() {
-        assert!(["SHIMD_HOME", "HERO_SOCKET_DIR", "HOME", "PATH", "XDG_STATE_HOME", "LC_ALL"].iter().all(|n| is_daemons(n)));
+        assert!(
+            ["SHIMD_HOME", "HERO_SOCKET_DIR", "HOME", "PATH", "XDG_STATE_HOME", "LC_ALL"]
+                .iter()
+                .all(|n| is_daemons(n))
+        );
         assert!(!["AWS_SECRET_ACCESS_KEY", "PWD", "NU_VERSION", "config"].iter().any(|n| is_daemons(n)));
     }
 }

@@ -20,7 +20,11 @@ impl ServiceSignature for Signature {
     }
 
     fn names(self, description: &str) -> Self {
-        self.rest("names", SyntaxShape::OneOf(vec![SyntaxShape::String, SyntaxShape::List(Box::new(SyntaxShape::String))]), description)
+        self.rest(
+            "names",
+            SyntaxShape::OneOf(vec![SyntaxShape::String, SyntaxShape::List(Box::new(SyntaxShape::String))]),
+            description,
+        )
     }
 
     fn fail_flag(self, description: &str) -> Self {
@@ -29,7 +33,8 @@ impl ServiceSignature for Signature {
 
     fn takes_names(self, output: Type) -> Self {
         // `any` comes last: inside `each` a command gets each element as input, of whatever type, and its arguments count.
-        let inputs = [Type::Nothing, Type::String, Type::list(Type::String), Type::record(), Type::table(), Type::Any];
+        let inputs =
+            [Type::Nothing, Type::String, Type::list(Type::String), Type::record(), Type::table(), Type::Any];
         self.input_output_types(inputs.into_iter().map(|input| (input, output.clone())).collect())
     }
 }

@@ -42,7 +42,10 @@ impl ToValue for ChangeRow {
     const KEYS: &'static [&'static str] = &["name", "change"];
 
     fn to_value(&self, span: Span) -> Value {
-        Value::record(record! { "name" => text(&self.name, span), "change" => text(&self.change, span) }, span)
+        Value::record(
+            record! { "name" => text(&self.name, span), "change" => text(&self.change, span) },
+            span,
+        )
     }
 }
 

@@ -62,7 +62,7 @@ pub fn row(finding: &Finding) -> SocketRow {
         socket: finding.path.file_name().map_or_else(|| path.clone(), |n| n.to_string_lossy().into_owned()),
         path,
         verdict: finding.verdict.as_str().to_owned(),
-        reason: (!finding.reason.is_empty()).then(|| finding.reason.clone()),
+        reason: (!finding.reason.is_empty()).then(|| finding.reason.to_string()),
         pid: finding.holder.as_ref().map(|h| h.pid),
         inode: finding.listener.as_ref().map(|l| l.inode),
         pending: finding.listener.as_ref().map(|l| l.pending),

@@ -56,13 +56,19 @@ Nothing is started or restarted: proc start and proc restart do that."
         ]);
         Signature::build("proc register")
             .services()
-            .optional("spec", spec, "A record, a table of records, or a path to .json or .nuon; else the input.")
+            .optional(
+                "spec",
+                spec,
+                "A record, a table of records, or a path to .json or .nuon; else the input.",
+            )
             .takes_names(Type::table())
     }
 
     fn examples(&self) -> Vec<Example<'_>> {
         let row = |name: &str, change: &str| {
-            Value::test_record(record! { "name" => Value::test_string(name), "change" => Value::test_string(change) })
+            Value::test_record(
+                record! { "name" => Value::test_string(name), "change" => Value::test_string(change) },
+            )
         };
         vec![
             Example {
@@ -75,7 +81,11 @@ Nothing is started or restarted: proc start and proc restart do that."
                 description: "Declare several",
                 result: Some(Value::test_list(vec![row("redis", "unchanged"), row("logger", "created")])),
             },
-            Example { example: "proc register web.nuon", description: "Take the spec from a file", result: None },
+            Example {
+                example: "proc register web.nuon",
+                description: "Take the spec from a file",
+                result: None,
+            },
         ]
     }
 
@@ -119,7 +129,9 @@ Nothing is started or restarted: proc start and proc restart do that."
                 let name = refusal.data.as_ref().and_then(|data| data.name.as_deref());
                 let culprit = match specs.as_slice() {
                     [one] => Some(one),
-                    many => many.iter().find(|spec| name.is_some() && spec.json.get("name").and_then(Json::as_str) == name),
+                    many => many
+                        .iter()
+                        .find(|spec| name.is_some() && spec.json.get("name").and_then(Json::as_str) == name),
                 };
                 refused(refusal, culprit, call.head)
             }
@@ -195,7 +207,8 @@ fn read_file(
 ) -> Result<(), LabeledError> {
     let path = place::path(engine, given);
     let name = path.display().to_string();
-    let bad = |problem: String, help: &str| error::bad_spec(format!("{name}: {problem}"), "this file", span, help);
+    let bad =
+        |problem: String, help: &str| error::bad_spec(format!("{name}: {problem}"), "this file", span, help);
     let text = || {
         let help = "a spec file is text in UTF-8, of at most 1 MiB, that you may read";
         read_text(&path).map_err(|problem| bad(problem, help))
@@ -205,8 +218,9 @@ fn read_file(
             bad(format!("not JSON: {problem}"), "correct the file at that line and column")
         })?,
         Some("nuon") => {
-            let value = from_nuon(engine, text()?, span)
-                .map_err(|problem| bad(format!("not NUON: {problem}"), "open the file in Nushell to see where it goes wrong"))?;
+            let value = from_nuon(engine, text()?, span).map_err(|problem| {
+                bad(format!("not NUON: {problem}"), "open the file in Nushell to see where it goes wrong")
+            })?;
             let json = value::to_json(&value).map_err(|unfit| {
                 let help = "see what a spec may hold: help proc register";
                 bad(format!("{}: a {} cannot be part of a spec", unfit.field, unfit.found), help)
@@ -275,8 +289,12 @@ fn refused(refusal: RpcError, culprit: Option<&Given>, head: Span) -> LabeledErr
     let data = refusal.data.unwrap_or_default();
     let field = data.field.unwrap_or_default();
     let (message, label, span) = match culprit.map(|spec| &spec.origin) {
-        Some(Origin::Record(value)) => (refusal.message, format!("{field} of this spec"), field_span(value, &field)),
-        Some(Origin::File { path, span }) => (format!("{path}: {}", refusal.message), "this file".into(), *span),
+        Some(Origin::Record(value)) => {
+            (refusal.message, format!("{field} of this spec"), field_span(value, &field))
+        }
+        Some(Origin::File { path, span }) => {
+            (format!("{path}: {}", refusal.message), "this file".into(), *span)
+        }
         None => (refusal.message, "one of these specs".into(), head),
     };
     let help = data.help.unwrap_or_else(|| "see what a spec may hold: help proc register".into());
@@ -289,7 +307,9 @@ fn field_span(value: &Value, field: &str) -> Span {
         Value::Record { val, .. } => {
             let field = field.strip_prefix('.').unwrap_or(field);
             // A key may hold a dot itself, so the longest that fits is meant.
-            let fits = |key: &str| field.strip_prefix(key).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+            let fits = |key: &str| {
+                field.strip_prefix(key).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
             val.iter().filter_map(|(key, item)| Some((fits(key)?, item))).min_by_key(|(rest, _)| rest.len())
         }
         Value::List { vals, .. } => field
@@ -355,7 +375,12 @@ mod tests {
         let file = daemon.home().join("web.json");
         let text = r#"{"name": "web", "exec": ["web"], "x-mine": [1.50, null]}"#;
         std::fs::write(&file, text).unwrap();
-        for source in ["proc register web.json", "proc register './web.json'", "'~/web.json' | proc register", "[web.json] | proc register"] {
+        for source in [
+            "proc register web.json",
+            "proc register './web.json'",
+            "'~/web.json' | proc register",
+            "[web.json] | proc register",
+        ] {
             nu.value(source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
         }
         let spec: Json = serde_json::from_str(text).unwrap();
@@ -382,14 +407,18 @@ mod tests {
             ("large.json", "is over 1 MiB"),
             ("folder.json", "is no regular file"),
             ("missing.json", "No such file or directory (os error 2)"),
-                    ] {
+        ] {
             let error = nu.error(&format!("proc register {name}"));
             assert_eq!(error.code.as_deref(), Some("proc::bad_spec"), "{name}");
             assert_eq!(error.msg, format!("{}: {problem}", daemon.home().join(name).display()));
             assert_eq!(nu.labelled_text(&error), name);
         }
         let error = nu.error("proc register nameless.json");
-        assert!(error.msg.starts_with(&format!("{}: name: ", daemon.home().join("nameless.json").display())), "{}", error.msg);
+        assert!(
+            error.msg.starts_with(&format!("{}: name: ", daemon.home().join("nameless.json").display())),
+            "{}",
+            error.msg
+        );
     }
 
     #[test]

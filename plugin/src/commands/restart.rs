@@ -41,15 +41,27 @@ if one is not, all of it is done once more before the outcome is failed."
         Signature::build("proc restart")
             .services()
             .names("The services.")
-            .switch("clean", "First clear away whatever is left of the old instance, and whoever took its sockets.", Some('c'))
-            .switch("gapless", "Let no client see a refusal (sockets in mode publish or activate).", Some('g'))
+            .switch(
+                "clean",
+                "First clear away whatever is left of the old instance, and whoever took its sockets.",
+                Some('c'),
+            )
+            .switch(
+                "gapless",
+                "Let no client see a refusal (sockets in mode publish or activate).",
+                Some('g'),
+            )
             .fail_flag("A service that does not come up again is an error.")
             .takes_names(Type::table())
     }
 
     fn examples(&self) -> Vec<Example<'_>> {
         vec![
-            Example { example: "proc restart --clean redis", description: "Restart a service whose socket is lost", result: None },
+            Example {
+                example: "proc restart --clean redis",
+                description: "Restart a service whose socket is lost",
+                result: None,
+            },
             Example {
                 example: "proc socket-check | where verdict != ok | proc restart --clean",
                 description: "Restart whatever has a socket that clients cannot reach",

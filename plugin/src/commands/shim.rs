@@ -45,7 +45,11 @@ state, and where sockets declared by a basename live."
     }
 
     fn examples(&self) -> Vec<Example<'_>> {
-        vec![Example { example: "proc shim start", description: "Make sure that the daemon runs", result: None }]
+        vec![Example {
+            example: "proc shim start",
+            description: "Make sure that the daemon runs",
+            result: None,
+        }]
     }
 
     fn run(
@@ -93,8 +97,16 @@ version. Until then nobody restarts or heals them."
 
     fn examples(&self) -> Vec<Example<'_>> {
         vec![
-            Example { example: "proc shim stop", description: "End the daemon and leave the services alone", result: None },
-            Example { example: "proc shim stop --services", description: "Stop all services, and the daemon", result: None },
+            Example {
+                example: "proc shim stop",
+                description: "End the daemon and leave the services alone",
+                result: None,
+            },
+            Example {
+                example: "proc shim stop --services",
+                description: "Stop all services, and the daemon",
+                result: None,
+            },
         ]
     }
 

@@ -40,7 +40,11 @@ impl PluginCommand for Status {
 
     fn examples(&self) -> Vec<Example<'_>> {
         vec![
-            Example { example: "proc status redis", description: "All there is to know of a service", result: None },
+            Example {
+                example: "proc status redis",
+                description: "All there is to know of a service",
+                result: None,
+            },
             Example {
                 example: "proc status redis | get sockets | where verdict != ok",
                 description: "Its sockets that clients cannot reach",

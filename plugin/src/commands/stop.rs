@@ -76,7 +76,11 @@ grandchildren included."
         let mut daemon = Daemon::started(engine, Blame { head: call.head, names })?;
         let rows: Vec<ActionRow> = daemon.ask_long("service.stop", params)?;
         if call.has_flag("fail")? {
-            error::fail_if_any("did not stop", rows.iter().filter(|row| !is_down(row)).map(reason), call.head)?;
+            error::fail_if_any(
+                "did not stop",
+                rows.iter().filter(|row| !is_down(row)).map(reason),
+                call.head,
+            )?;
         }
         Ok(value::table(&rows, call.head))
     }
@@ -104,8 +108,7 @@ mod tests {
 
     #[test]
     fn down_means_that_no_process_is_left() {
-        let row =
-            |status, pid| ActionRow { name: "a".into(), status, health_reason: None, pid, took: 1 };
+        let row = |status, pid| ActionRow { name: "a".into(), status, health_reason: None, pid, took: 1 };
         assert!(is_down(&row(wire::Status::Inactive, None)));
         assert!(is_down(&row(wire::Status::Failed, None)));
         assert!(!is_down(&row(wire::Status::Failed, Some(1))));

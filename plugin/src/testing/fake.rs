@@ -64,7 +64,8 @@ impl FakeDaemon {
         let socket = home.path().join("rpc.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared { manner, socket, requests: Mutex::default(), clients: Mutex::default() });
+        let shared =
+            Arc::new(Shared { manner, socket, requests: Mutex::default(), clients: Mutex::default() });
         let thread = std::thread::spawn({
             let (stop, shared) = (stop.clone(), shared.clone());
             move || serve(&listener, &stop, &shared)
@@ -142,7 +143,10 @@ fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::
             return Ok(true);
         }
         Manner::OddResult => {
-            return send(client, &json!({ "jsonrpc": "2.0", "id": request["id"], "result": [{ "name": 1 }] }));
+            return send(
+                client,
+                &json!({ "jsonrpc": "2.0", "id": request["id"], "result": [{ "name": 1 }] }),
+            );
         }
         Manner::Slow(times) => {
             for time in 1..=times {
@@ -195,9 +199,9 @@ mod canned {
                 json!({ "name": name, "status": service(name)["status"], "pid": service(name)["pid"],
                     "health_reason": service(name)["health_reason"], "took": 42_000_000 })
             }),
-            "service.stop" => rows(|name| {
-                json!({ "name": name, "status": "inactive", "health_reason": null, "pid": null, "took": 9_000_000 })
-            }),
+            "service.stop" => rows(
+                |name| json!({ "name": name, "status": "inactive", "health_reason": null, "pid": null, "took": 9_000_000 }),
+            ),
             "service.restart" => rows(restart),
             "service.reset_failed" => rows(|name| json!({ "name": name, "status": "inactive" })),
             "service.delete" => rows(|name| json!({ "name": name, "change": "deleted" })),
@@ -229,8 +233,10 @@ mod canned {
         match name {
             "redis" => json!({ "name": "redis", "status": "running", "health_reason": null, "pid": 4711,
                 "uptime": 7_500_000_000_i64, "restarts": 0, "sockets_ok": 1, "sockets": 1 }),
-            _ => json!({ "name": "web", "status": "failed", "pid": 4712, "uptime": 60_000_000_000_i64, "restarts": 2,
-                "health_reason": "declared socket missing on disk: rpc.sock", "sockets_ok": 1, "sockets": 2 }),
+            _ => {
+                json!({ "name": "web", "status": "failed", "pid": 4712, "uptime": 60_000_000_000_i64, "restarts": 2,
+                "health_reason": "declared socket missing on disk: rpc.sock", "sockets_ok": 1, "sockets": 2 })
+            }
         }
     }
 
@@ -258,7 +264,8 @@ mod canned {
     fn status(name: &str) -> Json {
         let mut record = service(name);
         record["sockets"] = Json::Array(sockets(name));
-        record["spec"] = json!({ "name": name, "exec": ["/usr/bin/server"], "settle": 100_000_000, "x-mine": 1 });
+        record["spec"] =
+            json!({ "name": name, "exec": ["/usr/bin/server"], "settle": 100_000_000, "x-mine": 1 });
         record["instance"] = json!({ "generation": 3, "pid": record["pid"], "started": SINCE,
             "boot_id": "7f1c7a53-3f7a-4f57-9d5c-4f3f9c1f3b12", "cgroup": null, "pids": [record["pid"]] });
         record

@@ -1,383 +1,303 @@
-//! The audit: facts gathered for each expected socket, as few system calls as can be, and the verdict.
+//! The audit: looks and dumps until every path has a verdict that can be stood by.
 //!
-//! One dump serves all sockets of a round. What a dump does not show is a suspicion only (it misses live
-//! sockets while others come and go): a listener that was known is asked for by itself, an inode that nobody
-//! seems to have bound is looked for in further dumps, before either is called gone.
+//! One round looks at all open paths, then takes one dump, then judges. In this order, since then a listener in
+//! the dump was alive *after* the look: what is at the path and who listens held at one moment. Findings that
+//! rest on presence settle at once: `ok`, a live listener without its dentry, a stranger at the path. A finding
+//! that rests on absence is a suspicion, for a dump misses live sockets while others come and go, and lists
+//! neither datagram sockets with a peer (unless asked) nor other network namespaces. So the suspects, and only
+//! they, get further rounds that ask for all of these. A suspicion is a verdict once two such rounds agree,
+//! nothing having come or gone on the machine between them; on a machine that never rests, once all rounds have
+//! been used. A listener that was known is also asked for by itself, which is proof.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::dentry::{Dentry, DentryKind, Mounts};
 use crate::diag::Diag;
 use crate::error::AuditError;
-use crate::listener::{Listener, ListenerId, ListenerState, Name, SocketKind, Vfs};
-use crate::names::{self, Hint};
-use crate::procfs::{self, Descriptors, Process};
+use crate::inquiry::{Case, Evidence, Inquiry, Sight};
+use crate::listener::{Listener, ListenerId, SocketKind};
+use crate::netns::Abroad;
+use crate::procfs::{self, Census, Process, foremost};
 use crate::reason;
-use crate::verdict::{At, Away, Facts, Stage, There, Verdict, decide};
+use crate::snapshot::Snapshot;
+use crate::verdict::{At, Stage, There, Verdict, decide};
 
-/// How many further dumps look for the listener of an inode before it is called stale.
-const CONFIRMING_DUMPS: usize = 3;
+/// How many rounds suspects get on a machine where sockets never stop to come and go.
+const ROUNDS: u32 = 7;
 
-/// Whose listener is to be at a path.
+/// Whose listener a path is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// Anybody's: the path alone is asked about.
+    /// Any process's: the path is judged for itself.
     Anyone,
-    /// One of these processes'.
+    /// That of these processes: the whole instance, the one to name first. A listener that only others hold is foreign.
     Pids(Vec<i32>),
-    /// The known listener is the service's, and nobody else's: costs no look at processes. What is not `ok`
-    /// under it is to be asked again with [`Owner::Pids`].
+    /// The known one is the instance's, which is not checked: no look into `/proc` while it lives and is where
+    /// it should be. Of any other listener it is not known whose it is, so a verdict that is neither `ok` nor
+    /// `dangling` is a suspicion: ask again with the instance's processes.
     Trusted,
 }
 
-/// One socket to be audited.
+/// What a path should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expect {
-    /// The absolute path; or `@name`, abstract.
+    /// The path; `@name` for an abstract socket.
     pub path: PathBuf,
-    /// The type that it is declared with.
+    /// The declared type; `None` if any will do.
     pub kind: Option<SocketKind>,
-    /// The listener that was last seen `ok` there.
+    /// The listener that was last seen in order there.
     pub known: Option<ListenerId>,
     /// Whose it is to be.
     pub owner: Owner,
 }
 
 impl Expect {
-    /// A path of which nothing else is known.
+    /// Any listener of any type.
     pub fn path(path: impl Into<PathBuf>) -> Expect {
         Expect { path: path.into(), kind: None, known: None, owner: Owner::Anyone }
     }
 }
 
-/// What the audit says of one socket.
+/// A listener and who holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// The listener.
+    pub listener: Listener,
+    /// The process to name: a parent rather than the workers that inherited it.
+    pub holder: Option<Process>,
+    /// Every process that holds it, as far as this user may know.
+    pub pids: Vec<i32>,
+}
+
+/// What an audit found at one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The path as expected.
+    /// The path as it was asked for.
     pub path: PathBuf,
     /// The verdict.
     pub verdict: Verdict,
-    /// Why, in words; empty where all is well.
-    pub reason: String,
-    /// The service's listener where it lives, else the one at the path.
+    /// Why, in words; empty for a plain `ok`.
+    pub reason: Cow<'static, str>,
+    /// The service's own listener, wherever it is bound; if none lives, the one at the path.
     pub listener: Option<Listener>,
-    /// Its process.
+    /// Who holds `listener`. `None` for a trusted one.
     pub holder: Option<Process>,
-    /// Who listens at the path, where that is not the service's listener.
-    pub other: Option<Process>,
-    /// What lies at the path.
+    /// Listeners outside the service, the one at the path first; then any that was bound to this very path and
+    /// lives on without a dentry, whose exit may remove a successor's file. Not looked for where all is `ok`.
+    pub others: Vec<Party>,
+    /// What lies at the path itself.
     pub dentry: Option<Dentry>,
-    /// The listener is the one at the path.
-    pub at_path: bool,
+    /// The socket at the path is bound and does not listen yet: neither `ok` nor ever to be removed.
+    pub bound_not_listening: bool,
 }
 
-impl Finding {
-    /// What a look at the folder alone can say of a socket that an instance on its way has not bound.
-    pub fn not_bound_yet(path: PathBuf) -> Finding {
-        Finding {
-            path,
-            verdict: Verdict::Absent,
-            reason: "nothing lies at the path: not bound yet".into(),
-            listener: None,
-            holder: None,
-            other: None,
-            dentry: None,
-            at_path: false,
-        }
-    }
-}
-
-/// The listeners of one dump, found by inode.
-struct Snapshot {
-    listeners: Vec<Listener>,
-    by_vfs: HashMap<Vfs, usize>,
-}
-
-impl Snapshot {
-    fn of(listeners: Vec<Listener>) -> Snapshot {
-        let mut by_vfs = HashMap::with_capacity(listeners.len());
-        for (i, listener) in listeners.iter().enumerate() {
-            if let Some(vfs) = listener.vfs.filter(|_| listener.state != ListenerState::Shut) {
-                by_vfs.insert(vfs, i);
-            }
-        }
-        Snapshot { listeners, by_vfs }
-    }
-
-    fn at(&self, vfs: Vfs) -> Option<&Listener> {
-        self.by_vfs.get(&vfs).and_then(|i| self.listeners.get(*i))
-    }
-}
-
-/// Audits sockets. Holds a netlink socket and the table of mounts; keep it for the next round.
+/// Judges paths. Keep one: it remembers the table of mounts and its conversation with the kernel.
 #[derive(Debug)]
 pub struct Auditor {
-    diag: Diag,
-    mounts: Mounts,
+    pub(crate) diag: Diag,
+    pub(crate) mounts: Mounts,
+}
+
+/// A path without a verdict yet, and what the last round thought of it.
+struct Open<'a> {
+    index: usize,
+    expect: &'a Expect,
+    before: Option<Evidence>,
 }
 
 impl Auditor {
-    /// Opens the way to the kernel.
+    /// An auditor of this process's mounts and network namespace.
     ///
     /// # Errors
-    /// [`AuditError::Diag`] where the kernel or a sandbox forbids it.
+    /// [`AuditError::Diag`] where sock_diag is forbidden.
     pub fn new() -> Result<Auditor, AuditError> {
         Ok(Auditor { diag: Diag::open()?, mounts: Mounts::new() })
     }
 
-    /// Audits many sockets with one dump; a finding for each, in order.
+    /// A finding for each expectation, in order. Costs one look at each path and one dump; more only for those
+    /// that are not in order, and a walk over `/proc` only if there are processes to name.
     pub fn audit(&mut self, expects: &[Expect]) -> Vec<Finding> {
-        self.mounts.refresh();
-        let snapshot = self.diag.dump_quick().map(|dump| Snapshot::of(dump.listeners));
-        expects.iter().map(|e| self.one(e, snapshot.as_ref().ok())).collect()
-    }
-
-    /// Audits one socket: where the known listener lives and is the one at the path, without a dump.
-    pub fn confirm(&mut self, expect: &Expect) -> Finding {
-        self.mounts.refresh();
-        let dentry = self.mounts.look(&expect.path).ok().flatten();
-        if let (Owner::Trusted, Some(known), Some(dentry)) = (&expect.owner, expect.known, dentry)
-            && let Ok(Some(listener)) = self.diag.query(known.inode, known.cookie)
-            && dentry.kind == DentryKind::Socket
-            && listener.vfs == Some(dentry.vfs())
-            && listener.state == ListenerState::Listening
-            && expect.kind.is_none_or(|k| k == listener.kind)
-        {
-            return Finding {
-                path: expect.path.clone(),
-                verdict: Verdict::Ok,
-                reason: String::new(),
-                listener: Some(listener),
-                holder: None,
-                other: None,
-                dentry: Some(dentry),
-                at_path: true,
-            };
-        }
-        let snapshot = self.diag.dump_quick().map(|dump| Snapshot::of(dump.listeners));
-        self.one(expect, snapshot.as_ref().ok())
-    }
-
-    /// Every bound socket of this network namespace, datagram sockets with a peer included.
-    ///
-    /// # Errors
-    /// [`AuditError`], where the kernel does not say.
-    pub fn listeners(&mut self) -> Result<Vec<Listener>, AuditError> {
-        self.diag.dump()
-    }
-
-    /// Whether a listener of a dump still lives.
-    pub(crate) fn still(&mut self, listener: &Listener) -> Result<bool, AuditError> {
-        self.diag.query(listener.inode, listener.cookie).map(|l| l.is_some())
-    }
-
-    /// What lies at a path.
-    ///
-    /// # Errors
-    /// [`AuditError::Look`].
-    pub fn look(&mut self, path: &Path) -> Result<Option<Dentry>, AuditError> {
-        self.mounts.look(path)
-    }
-
-    fn one(&mut self, expect: &Expect, snapshot: Option<&Snapshot>) -> Finding {
-        let mut finding = Finding { reason: String::new(), ..Finding::not_bound_yet(expect.path.clone()) };
-        let Some(snapshot) = snapshot else {
-            finding.verdict = Verdict::Unknown;
-            finding.reason = "the kernel does not list its Unix sockets here".into();
-            return finding;
-        };
-        if let Some(name) = abstract_name(&expect.path) {
-            self.abstract_one(expect, name, snapshot, &mut finding);
-            return finding;
-        }
-        let (at, vfs) = match self.mounts.look(&expect.path) {
-            Err(e) => {
-                finding.verdict = Verdict::Unknown;
-                finding.reason = e.to_string();
-                return finding;
-            }
-            Ok(None) => (At::Nothing, None),
-            Ok(Some(dentry)) => {
-                finding.dentry = Some(dentry);
-                match dentry.kind {
-                    DentryKind::Socket => (At::Socket, Some(dentry.vfs())),
-                    DentryKind::Symlink => match self.mounts.follow(&expect.path) {
-                        Ok(Some(target)) if target.kind == DentryKind::Socket => {
-                            (At::Link, Some(target.vfs()))
-                        }
-                        _ => (At::Other, None),
-                    },
-                    _ => (At::Other, None),
-                }
-            }
-        };
-        let there = vfs.and_then(|vfs| self.bound_to(vfs, expect, snapshot));
-        let owner = there.as_ref().map_or(There::Nobody, |l| self.owner_of(l, expect));
-        let own_there = matches!(owner, There::Own(_));
-        // Where clients reach the service, an older listener of its own elsewhere plays no part.
-        let away = if own_there { None } else { self.elsewhere(vfs, expect, snapshot) };
-        let facts = Facts {
-            at,
-            there: owner,
-            away: if away.is_some() { Away::Yes } else { Away::No },
-            kind_fits: there.as_ref().is_none_or(|l| expect.kind.is_none_or(|k| k == l.kind)),
-        };
-        finding.verdict = decide(&facts);
-        let describe = |l: &Listener| holder(l, expect);
-        if away.is_some() {
-            finding.other = there.as_ref().and_then(describe);
-        }
-        finding.at_path = away.is_none() && there.is_some();
-        finding.listener = away.or(there);
-        if !(expect.owner == Owner::Trusted && finding.verdict == Verdict::Ok) {
-            finding.holder = finding.listener.as_ref().and_then(describe);
-        }
-        finding.reason = reason::words(&finding, expect);
-        finding
-    }
-
-    fn abstract_one(&mut self, expect: &Expect, name: &[u8], snapshot: &Snapshot, finding: &mut Finding) {
-        let bound = |l: &&Listener| matches!(&l.name, Some(Name::Abstract(n)) if n == name);
-        let listener = snapshot.listeners.iter().find(bound).cloned();
-        finding.verdict = match listener.as_ref().map(|l| self.owner_of(l, expect)) {
-            None => Verdict::Absent,
-            Some(There::Own(Stage::Listening)) => Verdict::Ok,
-            Some(There::Others(_)) => Verdict::Foreign,
-            Some(_) => Verdict::Unknown,
-        };
-        finding.holder = listener.as_ref().and_then(|l| holder(l, expect));
-        finding.listener = listener;
-        finding.reason = match finding.verdict {
-            Verdict::Absent => "nobody listens on the abstract name".into(),
-            _ => reason::words(finding, expect),
-        };
-    }
-
-    /// Who has bound an inode. Absent from the dump is a suspicion; it is confirmed.
-    fn bound_to(&mut self, vfs: Vfs, expect: &Expect, snapshot: &Snapshot) -> Option<Listener> {
-        if let Some(listener) = snapshot.at(vfs) {
-            return Some(listener.clone());
-        }
-        if let Some(known) = expect.known
-            && let Ok(Some(listener)) = self.diag.query(known.inode, known.cookie)
-            && listener.vfs == Some(vfs)
-        {
-            return Some(listener);
-        }
-        let mut fingerprint = None;
-        for _ in 0..CONFIRMING_DUMPS {
-            let Ok(dump) = self.diag.dump_deep() else { continue };
-            let again = Some(dump.fingerprint);
-            if let Some(listener) = Snapshot::of(dump.listeners).at(vfs) {
-                return Some(listener.clone());
-            }
-            // Two dumps alike: nobody came or went, so none was missed.
-            if again == fingerprint {
+        let mut settled = Vec::with_capacity(expects.len());
+        let mut open: Vec<Open> =
+            expects.iter().enumerate().map(|(index, expect)| Open { index, expect, before: None }).collect();
+        let (mut abroad, mut census, mut last) = (None, None, None);
+        for round in 0..=ROUNDS {
+            if open.is_empty() {
                 break;
             }
-            fingerprint = again;
+            self.mounts.refresh();
+            let sights: Vec<_> = open.iter().map(|path| self.sight(&path.expect.path)).collect();
+            let deep = round > 0;
+            let (snapshot, fingerprint) = match self.dump(deep, &mut abroad) {
+                Ok(dump) => dump,
+                Err(error) => {
+                    settled
+                        .extend(open.iter().map(|path| (path.index, path.expect, Case::unanswered(&error))));
+                    break;
+                }
+            };
+            let calm = deep && last == Some(fingerprint);
+            last = deep.then_some(fingerprint);
+            let mut inquiry = Inquiry::new(self, &snapshot, abroad.as_mut(), expects);
+            let mut suspects = Vec::new();
+            for (path, sight) in open.into_iter().zip(sights) {
+                let case = inquiry.judge(path.expect, sight);
+                let evidence = case.evidence();
+                let agreed = calm && path.before == Some(evidence);
+                if agreed || round == ROUNDS || case.rests_on_presence() {
+                    settled.push((path.index, path.expect, case));
+                } else {
+                    suspects.push(Open { before: deep.then_some(evidence), ..path });
+                }
+            }
+            census = inquiry.into_census();
+            open = suspects;
         }
-        None
+        settled.sort_by_key(|(index, ..)| *index);
+        findings(settled, census)
     }
 
-    /// The service's listener on another inode than the path's: the known one, else by what its name hints.
-    fn elsewhere(&mut self, at: Option<Vfs>, expect: &Expect, snapshot: &Snapshot) -> Option<Listener> {
-        if let Some(known) = expect.known
-            && let Ok(Some(listener)) = self.diag.query(known.inode, known.cookie)
-            && listener.state != ListenerState::Shut
-        {
-            return (listener.vfs != at && self.is_own(&listener, expect)).then_some(listener);
-        }
-        let path = names::normalised(&expect.path);
-        let mut best: Option<(Hint, Listener)> = None;
-        for listener in &snapshot.listeners {
-            if listener.vfs == at || listener.vfs.is_none() || listener.state == ListenerState::Shut {
-                continue;
-            }
-            let Some(hint) = names::hint(listener, &path) else { continue };
-            if best.as_ref().is_some_and(|(b, _)| *b == Hint::Exact) && hint != Hint::Exact {
-                continue;
-            }
-            if self.means(listener, hint, &path, expect) {
-                best = Some((hint, listener.clone()));
-            }
-        }
-        best.map(|(_, listener)| listener)
-    }
-
-    /// Whether a hint holds: the holder is the service's (or anybody, who sees the same files), and a name that is
-    /// not the path itself has lost its own file.
-    fn means(&mut self, listener: &Listener, hint: Hint, path: &Path, expect: &Expect) -> bool {
-        let Some(Name::Path(name)) = &listener.name else { return false };
-        let holders = match &expect.owner {
-            Owner::Trusted => return false,
-            Owner::Pids(pids) => {
-                pids.iter().copied().filter(|p| procfs::holds(*p, listener.inode) == Some(true)).collect()
-            }
-            Owner::Anyone => holders_of(listener.inode),
-        };
-        let Some(pid) = procfs::foremost(&holders) else {
-            // Nobody to ask: the name itself, if it is the very path, is all there is.
-            return expect.owner == Owner::Anyone && hint == Hint::Exact;
-        };
-        if expect.owner == Owner::Anyone && !procfs::same_view(pid) {
-            return false;
-        }
-        match hint {
-            Hint::Exact => true,
-            Hint::Relative => {
-                let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
-                cwd.is_ok_and(|cwd| names::resolved(name, &cwd) == path)
-            }
-            Hint::Temporary => !self.mounts.look(name).is_ok_and(|d| d.map(|d| d.vfs()) == listener.vfs),
-        }
-    }
-
-    fn is_own(&self, listener: &Listener, expect: &Expect) -> bool {
-        matches!(self.owner_of(listener, expect), There::Own(_))
-    }
-
-    fn owner_of(&self, listener: &Listener, expect: &Expect) -> There {
-        let stage = if listener.state == ListenerState::Bound { Stage::Soon } else { Stage::Listening };
-        match &expect.owner {
-            Owner::Anyone => There::Own(stage),
-            Owner::Trusted if expect.known == Some(listener.id()) => There::Own(stage),
-            Owner::Trusted => There::Others(stage),
-            Owner::Pids(pids) => {
-                let mut unclear = false;
-                for pid in pids {
-                    match procfs::descriptors(*pid) {
-                        Descriptors::Sockets(all) if all.contains(&listener.inode) => {
-                            return There::Own(stage);
-                        }
-                        Descriptors::Sockets(_) => {}
-                        Descriptors::Unreadable => unclear = true,
+    /// One finding by the shortest way: the known listener is asked for by itself, and no dump is taken unless
+    /// that leaves something open.
+    pub fn confirm(&mut self, expect: &Expect) -> Finding {
+        if let Some(known) = expect.known {
+            self.mounts.refresh();
+            let sight = self.sight(&expect.path);
+            if let Ok(Some(listener)) = self.diag.query(known.inode, known.cookie) {
+                let snapshot = Snapshot::new(vec![listener]);
+                let mut inquiry = Inquiry::new(self, &snapshot, None, std::slice::from_ref(expect));
+                let case = inquiry.judge(expect, sight);
+                // Another socket at the path would be unknown to this snapshot.
+                let whole = case.facts.at != At::Socket || case.there.is_some();
+                if whole && case.rests_on_presence() {
+                    let census = inquiry.into_census();
+                    if let Some(finding) = findings(vec![(0, expect, case)], census).pop() {
+                        return finding;
                     }
                 }
-                if unclear { There::Unclear } else { There::Others(stage) }
             }
         }
+        let found = self.audit(std::slice::from_ref(expect)).pop();
+        found.unwrap_or_else(|| {
+            let trouble = AuditError::Malformed("an audit without a finding");
+            finding(expect, Case::unanswered(&trouble), &mut Names::new(Census::default()))
+        })
+    }
+
+    fn sight(&mut self, path: &Path) -> Sight {
+        let seen = |at, dentry: Option<Dentry>, vfs| Sight { at, dentry, vfs, trouble: None };
+        let hidden = |dentry, trouble| Sight { at: At::Hidden, dentry, vfs: None, trouble: Some(trouble) };
+        if abstract_name(path).is_some() {
+            return seen(At::Nothing, None, None);
+        }
+        let dentry = match self.mounts.look(path) {
+            Ok(Some(dentry)) => dentry,
+            Ok(None) => return seen(At::Nothing, None, None),
+            Err(trouble) => return hidden(None, trouble),
+        };
+        match dentry.kind {
+            DentryKind::Socket => seen(At::Socket, Some(dentry), Some(dentry.vfs())),
+            DentryKind::Symlink => match self.mounts.follow(path) {
+                Ok(Some(target)) if target.kind == DentryKind::Socket => {
+                    seen(At::Link, Some(dentry), Some(target.vfs()))
+                }
+                Ok(_) => seen(At::Other, Some(dentry), None),
+                Err(trouble) => hidden(Some(dentry), trouble),
+            },
+            _ => seen(At::Other, Some(dentry), None),
+        }
+    }
+
+    /// A dump and its fingerprint; `deep`, one of everything and of everywhere.
+    fn dump(&mut self, deep: bool, abroad: &mut Option<Abroad>) -> Result<(Snapshot, u64), AuditError> {
+        if !deep {
+            let dump = self.diag.dump_quick()?;
+            return Ok((Snapshot::new(dump.listeners), dump.fingerprint));
+        }
+        let mut dump = self.diag.dump_deep()?;
+        abroad.get_or_insert_with(Abroad::find).dump_into(&mut dump.listeners);
+        Ok((Snapshot::new(dump.listeners), dump.fingerprint))
     }
 }
 
-/// The process to name for a listener: the service's own first.
-fn holder(listener: &Listener, expect: &Expect) -> Option<Process> {
-    let own: Vec<i32> = match &expect.owner {
-        Owner::Pids(pids) => {
-            pids.iter().copied().filter(|p| procfs::holds(*p, listener.inode) == Some(true)).collect()
-        }
-        Owner::Anyone | Owner::Trusted => Vec::new(),
-    };
-    let pid = procfs::foremost(&own).or_else(|| procfs::foremost(&holders_of(listener.inode)));
-    pid.and_then(procfs::describe)
-}
-
-fn holders_of(inode: u64) -> Vec<i32> {
-    procfs::holders(&HashSet::from([inode])).map(|c| c.holders(inode).to_vec()).unwrap_or_default()
-}
-
-fn abstract_name(path: &Path) -> Option<&[u8]> {
-    use std::os::unix::ffi::OsStrExt;
+/// `@name` names an abstract socket.
+pub(crate) fn abstract_name(path: &Path) -> Option<&[u8]> {
     path.as_os_str().as_bytes().strip_prefix(b"@")
+}
+
+/// Who holds what, asked for once for all findings.
+pub(crate) struct Names {
+    census: Census,
+    described: HashMap<i32, Option<Process>>,
+}
+
+impl Names {
+    pub(crate) fn new(census: Census) -> Names {
+        Names { census, described: HashMap::new() }
+    }
+
+    pub(crate) fn holders(&self, socket_inode: u64) -> &[i32] {
+        self.census.holders(socket_inode)
+    }
+
+    fn describe(&mut self, pid: Option<i32>) -> Option<Process> {
+        let pid = pid?;
+        self.described.entry(pid).or_insert_with(|| procfs::describe(pid)).clone()
+    }
+
+    fn party(&mut self, listener: Listener) -> Party {
+        let pids = self.holders(listener.inode).to_vec();
+        let holder = self.describe(foremost(&pids));
+        Party { listener, holder, pids }
+    }
+}
+
+fn findings(settled: Vec<(usize, &Expect, Case)>, census: Option<Census>) -> Vec<Finding> {
+    let census = census.unwrap_or_else(|| {
+        let wanted: HashSet<u64> = settled
+            .iter()
+            .flat_map(|(_, expect, case)| unnamed(expect, case))
+            .map(|found| found.inode)
+            .collect();
+        if wanted.is_empty() { Census::default() } else { Census::take(Some(&wanted)).unwrap_or_default() }
+    });
+    let mut names = Names::new(census);
+    settled.into_iter().map(|(_, expect, case)| finding(expect, case, &mut names)).collect()
+}
+
+/// The listeners whose processes a finding has to name and no descriptor has told yet.
+fn unnamed<'a>(expect: &Expect, case: &'a Case) -> impl Iterator<Item = &'a Listener> {
+    let own = case.own().filter(|_| case.pid.is_none() && expect.owner == Owner::Anyone);
+    own.into_iter().chain(case.stranger()).chain(&case.outsiders)
+}
+
+pub(crate) fn finding(expect: &Expect, case: Case, names: &mut Names) -> Finding {
+    let verdict = decide(&case.facts);
+    let mut others: Vec<Party> = Vec::new();
+    others.extend(case.stranger().map(|stranger| names.party(stranger.clone())));
+    others.extend(case.outsiders.iter().map(|outsider| names.party(outsider.clone())));
+    let (listener, holder) = match case.own() {
+        Some(own) => {
+            let seen = case.pid.or_else(|| foremost(names.holders(own.inode)));
+            let holder = if expect.owner == Owner::Trusted { None } else { names.describe(seen) };
+            (Some(own.clone()), holder)
+        }
+        None => match others.first() {
+            Some(other) if case.there.is_some() => (Some(other.listener.clone()), other.holder.clone()),
+            _ => (None, None),
+        },
+    };
+    Finding {
+        path: expect.path.clone(),
+        verdict,
+        reason: reason::reason(expect, &case, verdict, holder.as_ref(), &others),
+        listener,
+        holder,
+        others,
+        dentry: case.dentry,
+        bound_not_listening: matches!(case.facts.there, There::Own(Stage::Soon) | There::Others(Stage::Soon)),
+    }
 }

@@ -36,6 +36,8 @@ pub struct Diag {
     socket: OwnedFd,
     seq: u32,
     buffer: Vec<u8>,
+    /// Whether a fresh socket may take the place of a failed one: it would be of the thread's namespace.
+    reopens: bool,
 }
 
 impl Diag {
@@ -44,7 +46,12 @@ impl Diag {
     /// # Errors
     /// [`AuditError::Diag`] where the kernel or a sandbox forbids it.
     pub fn open() -> Result<Diag, AuditError> {
-        Ok(Diag { socket: connect()?, seq: 0, buffer: vec![0; BUFFER] })
+        Ok(Diag { socket: connect()?, seq: 0, buffer: vec![0; BUFFER], reopens: true })
+    }
+
+    /// Opens a conversation that must stay with the namespace the calling thread is in now.
+    pub(crate) fn open_here() -> Result<Diag, AuditError> {
+        Ok(Diag { reopens: false, ..Diag::open()? })
     }
 
     /// Every bound socket that is no connection, datagram sockets with a peer included. May miss some and
@@ -108,7 +115,7 @@ impl Diag {
     /// Asks again on a fresh socket after a failure: the old one may still hold a half-read answer.
     fn twice<T>(&mut self, mut ask: impl FnMut(&mut Diag) -> Result<T, AuditError>) -> Result<T, AuditError> {
         match ask(self) {
-            Err(_) => {
+            Err(_) if self.reopens => {
                 self.socket = connect()?;
                 ask(self)
             }

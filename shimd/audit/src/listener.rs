@@ -102,16 +102,6 @@ impl Listener {
         ListenerId { inode: self.inode, cookie: self.cookie }
     }
 
-    /// Whether its inode is the one that a dentry names.
-    pub fn is_at(&self, dentry: &crate::dentry::Dentry) -> bool {
-        self.state != ListenerState::Shut && self.vfs == Some(dentry.vfs())
-    }
-
-    /// Whether it was bound to this path by name. The name is frozen at `bind`: a hint, where no inode can tell.
-    pub fn is_named(&self, path: &std::path::Path) -> bool {
-        crate::names::hint(self, &crate::names::normalised(path)) == Some(crate::names::Hint::Exact)
-    }
-
     /// The path it was bound to, if its name is one.
     pub fn path(&self) -> Option<&std::path::Path> {
         match &self.name {

@@ -129,16 +129,6 @@ pub fn holders(inodes: &HashSet<u64>) -> Result<Census, AuditError> {
     Census::take(Some(inodes))
 }
 
-/// Whether a process sees files as we do: the same mount namespace and root. One that cannot be asked is taken
-/// to: it is another user's on this machine, far more often than a container's.
-pub fn same_view(pid: i32) -> bool {
-    let differs = |what: &str| {
-        let read = |who: &str| fs::read_link(format!("/proc/{who}/{what}"));
-        matches!((read("self"), read(&pid.to_string())), (Ok(ours), Ok(theirs)) if ours != theirs)
-    };
-    !differs("ns/mnt") && !differs("root")
-}
-
 /// The one of several holders to name: not init, which holds the sockets it activates services with, and
 /// rather a parent than the workers that inherited from it.
 pub(crate) fn foremost(pids: &[i32]) -> Option<i32> {
@@ -169,17 +159,34 @@ pub(crate) fn processes() -> Result<Vec<i32>, AuditError> {
     Ok(pids)
 }
 
+/// The number of a descriptor by which a process holds a socket.
+pub(crate) fn descriptor_of(pid: i32, socket_inode: u64) -> Option<i32> {
+    let mut found = None;
+    each_descriptor(pid, |name, inode| {
+        if inode == socket_inode {
+            found = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+        }
+    })
+    .ok()?;
+    found
+}
+
 /// Calls `each` with the inode of every socket that a process holds.
 fn each_socket(pid: i32, mut each: impl FnMut(u64)) -> nix::Result<()> {
+    each_descriptor(pid, |_, inode| each(inode))
+}
+
+/// Calls `each` with the number, in digits, and the inode of every socket that a process holds.
+fn each_descriptor(pid: i32, mut each: impl FnMut(&[u8], u64)) -> nix::Result<()> {
     let path = format!("/proc/{pid}/fd");
-    let mut folder =
-        Dir::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let names = folder.iter().collect::<nix::Result<Vec<_>>>()?;
-    for name in names {
-        match readlinkat(&folder, name.file_name()) {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut folder = Dir::open(path.as_str(), flags, Mode::empty())?;
+    let entries = folder.iter().collect::<nix::Result<Vec<_>>>()?;
+    for entry in entries {
+        match readlinkat(&folder, entry.file_name()) {
             Ok(target) => {
                 if let Some(inode) = socket_inode(target.as_bytes()) {
-                    each(inode);
+                    each(entry.file_name().to_bytes(), inode);
                 }
             }
             Err(Errno::ENOENT | Errno::EINVAL) => {} // closed meanwhile; `.` and `..`

@@ -1,51 +1,114 @@
-//! A verdict's reason in words.
+//! A verdict's reason in plain words, with the processes by pid and name.
 
-use crate::audit::{Expect, Finding};
+use std::borrow::Cow;
+
+use crate::audit::{Expect, Owner, Party};
 use crate::dentry::DentryKind;
-use crate::listener::ListenerState;
-use crate::verdict::Verdict;
+use crate::inquiry::Case;
+use crate::procfs::Process;
+use crate::verdict::{At, Away, Stage, There, Verdict};
 
-/// Says why, for a finding whose facts are filled in. Nothing for a plain `ok`.
-pub(crate) fn words(finding: &Finding, expect: &Expect) -> String {
-    let who = finding
-        .holder
-        .as_ref()
-        .map_or_else(|| "a process that cannot be seen".to_owned(), ToString::to_string);
-    let kind = |k: DentryKind| k.words();
-    let there = finding.dentry.map_or("nothing", |d| kind(d.kind));
-    match finding.verdict {
-        Verdict::Ok => match finding.dentry {
-            Some(d) if d.kind == DentryKind::Symlink => "through a symbolic link".into(),
-            _ => String::new(),
-        },
-        Verdict::Dangling => {
-            format!("nothing lies at the path, but {who} still listens on the socket that was there")
-        }
-        Verdict::Absent => "nothing lies at the path, and nobody listens".into(),
-        Verdict::Stale => "the socket file is left over: nobody listens on it".into(),
-        Verdict::NotSocket => format!("{there} lies at the path, and nobody listens"),
-        Verdict::Foreign => format!("{who}, outside the service, listens at the path"),
-        Verdict::Replaced => match (&finding.listener, expect.kind) {
-            (Some(l), Some(wanted)) if l.kind != wanted && finding.at_path => {
-                format!(
-                    "the socket at the path is of type {}, declared is {wanted}: clients get EPROTOTYPE",
-                    l.kind
-                )
+/// Says why. Empty for a plain `ok`.
+pub(crate) fn reason(
+    expect: &Expect,
+    case: &Case,
+    verdict: Verdict,
+    holder: Option<&Process>,
+    others: &[Party],
+) -> Cow<'static, str> {
+    let own = || match holder {
+        Some(process) => process.to_string(),
+        None if expect.owner != Owner::Anyone => "the service".to_owned(),
+        None => "a process that cannot be seen".to_owned(),
+    };
+    let still = || format!("{} still listens on the removed socket", own());
+    match verdict {
+        Verdict::Ok if case.facts.at == At::Link => "reached through a symbolic link".into(),
+        Verdict::Ok => "".into(),
+        Verdict::Dangling => format!("nothing at the path, but {}", still()).into(),
+        Verdict::Replaced => match (case.facts.at, case.facts.there) {
+            (At::Socket | At::Link, There::Own(_)) => format!("{} has bound the path, but {}", own(), wrong_type(expect, case)).into(),
+            (At::Socket | At::Link, There::Others(stage)) => {
+                format!("{} at the path, while {}", stranger(expect, others, stage), still()).into()
             }
-            _ => match &finding.other {
-                Some(other) => {
-                    format!(
-                        "{other} listens at the path; {who} still listens on the socket that was there before"
-                    )
-                }
-                None => format!(
-                    "{there} that nobody listens on lies at the path, and {who} still listens on the socket that was there before"
-                ),
-            },
+            (At::Socket | At::Link, There::Unclear) => {
+                format!("{} listens at the path, while {}", party(others), still()).into()
+            }
+            (At::Socket | At::Link, _) => {
+                format!("a socket that nobody listens on lies at the path, while {}", still()).into()
+            }
+            _ => format!("{} lies at the path, while {}", what(case), still()).into(),
         },
-        Verdict::Unknown => match &finding.listener {
-            Some(l) if l.state == ListenerState::Bound => format!("bound by {who}, not listening yet"),
-            _ => "whether a process of the service listens could not be told".into(),
+        Verdict::Foreign => {
+            let stage = match case.facts.there {
+                There::Others(stage) => stage,
+                There::Nobody | There::Own(_) | There::Unclear => Stage::Listening,
+            };
+            let kind = if case.facts.kind_fits { String::new() } else { format!("; {}", wrong_type(expect, case)) };
+            format!("{} at the path{kind}", stranger(expect, others, stage)).into()
+        }
+        Verdict::Stale if case.shut => "the socket was shut down: it is not closed and takes nobody any more".into(),
+        Verdict::Stale => "a socket file that nobody listens on".into(),
+        Verdict::NotSocket if case.facts.at == At::Link => "a symbolic link to a socket that nobody listens on".into(),
+        Verdict::NotSocket => format!("{} lies at the path, and nobody listens", what(case)).into(),
+        Verdict::Absent => match others.first() {
+            Some(_) => format!(
+                "nothing at the path and no listener of the service; {} still listens on a removed socket of this name",
+                party(others)
+            )
+            .into(),
+            None => "nothing at the path and no listener".into(),
         },
+        Verdict::Unknown => unknown(case, holder),
     }
+}
+
+fn unknown(case: &Case, holder: Option<&Process>) -> Cow<'static, str> {
+    if let Some(trouble) = &case.trouble {
+        return trouble.to_string().into();
+    }
+    match (case.facts.at, case.facts.there, case.facts.away) {
+        (At::Socket | At::Link, There::Own(_), _) => match holder {
+            Some(process) => format!("bound by {process}, not listening yet").into(),
+            None => "bound, not listening yet".into(),
+        },
+        (At::Socket | At::Link, There::Unclear, _) if case.there.is_some() => {
+            "a socket listens at the path, and whose it is cannot be told".into()
+        }
+        (At::Socket | At::Link, There::Unclear, _) => {
+            "nobody listens in this network namespace, and another that has a socket of this name may not be asked".into()
+        }
+        (_, _, Away::Unclear) => {
+            "a socket of this name listens on another inode, and whose it is cannot be told".into()
+        }
+        _ => "the kernel's answer could not be had".into(),
+    }
+}
+
+fn what(case: &Case) -> &'static str {
+    match case.dentry.map(|dentry| dentry.kind) {
+        Some(DentryKind::Symlink) => "a symbolic link that leads to no socket",
+        Some(kind) => kind.words(),
+        None => "something else",
+    }
+}
+
+fn wrong_type(expect: &Expect, case: &Case) -> String {
+    let (bound, declared) = (case.there.as_ref().map(|there| there.kind), expect.kind);
+    let word = |kind: Option<crate::SocketKind>| kind.map_or("another", crate::SocketKind::as_str);
+    format!("the socket's type is {} and {} is declared: clients get EPROTOTYPE", word(bound), word(declared))
+}
+
+fn stranger(expect: &Expect, others: &[Party], stage: Stage) -> String {
+    let outside = if expect.owner == Owner::Anyone { "" } else { ", outside this service," };
+    match stage {
+        Stage::Listening => format!("{}{outside} listens", party(others)),
+        Stage::Soon => format!("{}{outside} has bound a socket", party(others)),
+    }
+}
+
+/// The first of the others.
+fn party(others: &[Party]) -> String {
+    let holder = others.first().and_then(|other| other.holder.as_ref());
+    holder.map_or_else(|| "a process that cannot be seen".to_owned(), Process::to_string)
 }

@@ -1,155 +1,147 @@
-//! Every named listener of the machine that is not in order, whoever started it.
+//! Every named listener of the machine that clients cannot reach by its name.
 //!
-//! Judged from each listener's side: does the path that it was bound to still lead to it? One dump, one look
-//! a listener; only for suspects are processes walked, for their programs, their working folders (relative
-//! names), their roots and mounts (a container's path is not ours), and their folders (a temporary name that
-//! was renamed into place).
+//! Each listener is judged where its own process sees it: in that process's root, mounts and folder. What cannot
+//! be judged so is not guessed at but told of as a blind spot.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::audit::{Auditor, Finding};
-use crate::dentry::{Dentry, DentryKind, Mounts};
+use crate::audit::{Auditor, Expect, Finding, Names, finding};
+use crate::dentry::{Dentry, DentryKind};
+use crate::diag::Diag;
 use crate::error::AuditError;
-use crate::listener::{Listener, ListenerState, Name};
-use crate::names;
-use crate::procfs::{self, Census};
-use crate::verdict::Verdict;
+use crate::inquiry::{Case, Sight};
+use crate::listener::{Listener, ListenerState};
+use crate::locate::{Located, locate};
+use crate::netns::Abroad;
+use crate::procfs::{Census, foremost};
+use crate::snapshot::Snapshot;
+use crate::verdict::{At, Away, Stage, There};
+use crate::whereabouts::{Whereabouts, is_private, same_view, whereabouts};
 
-/// What a look at the whole machine gave.
-#[derive(Debug, Clone, Default)]
+/// What [`Auditor::system`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemReport {
-    /// The listeners that clients do not reach at their names.
+    /// The listeners that are not in order, `dangling` or `replaced`, by path.
     pub findings: Vec<Finding>,
     /// What could not be seen, in words.
     pub blind: Vec<String>,
 }
 
 impl Auditor {
-    /// Looks at every named listener of this network namespace. Works as any user; what that user may not see is
-    /// said in `blind`.
+    /// Looks at every named listener that can be found, other network namespaces included where this user may
+    /// enter them. Walks `/proc` only if there are suspects.
     ///
     /// # Errors
-    /// [`AuditError`], where the kernel does not list its sockets or `/proc` cannot be read.
+    /// [`AuditError`] if the kernel lists no sockets or `/proc` cannot be read.
     pub fn system(&mut self) -> Result<SystemReport, AuditError> {
-        let listeners = self.listeners()?;
-        let mut mounts = Mounts::new();
-        let named =
-            |l: &&Listener| l.state == ListenerState::Listening && matches!(l.name, Some(Name::Path(_)));
-        let suspects: Vec<&Listener> =
-            listeners.iter().filter(named).filter(|l| !leads_here(l, l.path(), &mut mounts)).collect();
-        let mut report = SystemReport::default();
-        if suspects.is_empty() {
-            return Ok(report);
-        }
-        let census = procfs::holders(&suspects.iter().map(|l| l.inode).collect::<HashSet<_>>())?;
+        self.mounts.refresh();
+        let mut abroad = Abroad::find();
+        let mut listeners = self.diag.dump()?;
+        abroad.dump_into(&mut listeners);
+        let snapshot = Snapshot::new(listeners);
+        let mut suspects: Vec<&Listener> =
+            snapshot.listeners().iter().filter(|listener| !self.is_plainly_reachable(listener)).collect();
+        suspects.sort_by_key(|listener| listener.inode);
+        suspects.dedup_by_key(|listener| listener.inode);
+        let wanted: HashSet<u64> = suspects.iter().map(|listener| listener.inode).collect();
+        let census = if wanted.is_empty() { Census::default() } else { Census::take(None)? };
+        let mut names = Names::new(census);
+        let mut report = SystemReport { findings: Vec::new(), blind: Vec::new() };
         for listener in suspects {
-            self.suspect(listener, &census, &mut mounts, &mut report);
-        }
-        if !census.unreadable.is_empty() {
-            report.blind.push(format!(
-                "the open files of {} processes of other users could not be read: their listeners have no pid here (ask as root)",
-                census.unreadable.len()
-            ));
-        }
-        report.blind.push(
-            "listeners in other network namespaces (containers) are not listed by the kernel here".into(),
-        );
-        Ok(report)
-    }
-
-    fn suspect(
-        &mut self,
-        listener: &Listener,
-        census: &Census,
-        mounts: &mut Mounts,
-        report: &mut SystemReport,
-    ) {
-        let Some(name) = listener.path() else { return };
-        let pid = procfs::foremost(census.holders(listener.inode));
-        let path = match (name.is_relative(), pid.and_then(cwd)) {
-            (false, _) => names::normalised(name),
-            (true, Some(cwd)) => names::resolved(name, &cwd),
-            (true, None) => {
-                let why = format!(
-                    "{}: bound by a relative name, by a process whose folder is not known",
-                    name.display()
-                );
-                return report.blind.push(why);
+            let judged = self.judge_where_it_is(listener, &names);
+            let alive = |diag: &mut Diag| diag.query(listener.inode, listener.cookie).ok().flatten();
+            if judged == Judged::Reachable
+                || (alive(&mut self.diag).is_none()
+                    && abroad.query(listener.inode, listener.cookie).is_none())
+            {
+                continue;
             }
-        };
-        if let Some(pid) = pid.filter(|p| !procfs::same_view(*p)) {
-            // Judged with its own eyes, where we may.
-            let seen = PathBuf::from(format!("/proc/{pid}/root{}", path.display()));
-            let mut theirs = Mounts::of_process(pid);
-            match theirs.look(&seen) {
-                Ok(_) if leads_here(listener, Some(&seen), &mut theirs) => return,
-                Ok(_) => {}
-                Err(_) => {
-                    return report
-                        .blind
-                        .push(format!("{}: in a root or mount namespace of its own", path.display()));
+            match judged {
+                Judged::Reachable => {}
+                Judged::Lost { path, dentry, strange } => {
+                    let case = lost(listener, dentry, &snapshot);
+                    let mut found = finding(&Expect::path(path), case, &mut names);
+                    if strange && let Some(holder) = &found.holder {
+                        found.reason =
+                            format!("{} (in the file system that {holder} sees)", found.reason).into();
+                    }
+                    report.findings.push(found);
+                }
+                Judged::Blind(why) => {
+                    let name = listener.path().unwrap_or(Path::new("")).display();
+                    report.blind.push(format!("{name}: {why}"));
                 }
             }
         }
-        if leads_here(listener, Some(&path), mounts) || renamed_nearby(listener, &path, mounts) {
-            return;
+        report.findings.sort_by(|one, other| one.path.cmp(&other.path));
+        report.blind.sort();
+        report.blind.extend(abroad.blind());
+        Ok(report)
+    }
+
+    /// Whether a listener has no name to lose, or is found at it at first sight.
+    fn is_plainly_reachable(&mut self, listener: &Listener) -> bool {
+        let (Some(name), Some(vfs)) = (listener.path(), listener.vfs) else { return true };
+        listener.state != ListenerState::Listening
+            || (name.is_absolute()
+                && self.mounts.look(name).is_ok_and(|found| found.is_some_and(|found| found.vfs() == vfs)))
+    }
+
+    fn judge_where_it_is(&mut self, listener: &Listener, names: &Names) -> Judged {
+        let Some(name) = listener.path() else { return Judged::Reachable };
+        let Some(holder) = foremost(names.holders(listener.inode)) else {
+            return Judged::Blind("the process that listens cannot be seen");
+        };
+        let Some(same_view) = same_view(holder) else {
+            return Judged::Blind("the file system that its process sees cannot be known");
+        };
+        let dentry = match whereabouts(listener, Some(holder), &mut self.mounts) {
+            Whereabouts::Reachable => return Judged::Reachable,
+            Whereabouts::Unknown => return Judged::Blind("its folder cannot be searched"),
+            Whereabouts::Lost(dentry) => dentry,
+        };
+        match locate(holder, listener.inode) {
+            Some(Located::At(_)) => Judged::Reachable,
+            Some(Located::Removed(path)) if same_view => {
+                let dentry = self.mounts.look(&path).ok().flatten();
+                if dentry.is_some_and(|dentry| Some(dentry.vfs()) == listener.vfs) {
+                    return Judged::Reachable; // linked back
+                }
+                Judged::Lost { path, dentry, strange: false }
+            }
+            Some(Located::Removed(path)) => Judged::Lost { path, dentry, strange: true },
+            None if is_private(name) => Judged::Blind("bound by a name that only its process understands"),
+            None if !same_view => Judged::Blind("its process sees another file system"),
+            None => Judged::Lost { path: name.to_owned(), dentry, strange: false },
         }
-        // Gone meanwhile: not a suspect but a listener that came and went.
-        if !matches!(self.still(listener), Ok(true)) {
-            return;
-        }
-        let dentry = mounts.look(&path).ok().flatten();
-        report.findings.push(finding(listener, path, dentry, pid));
     }
 }
 
-fn finding(listener: &Listener, path: PathBuf, dentry: Option<Dentry>, pid: Option<i32>) -> Finding {
-    let holder = pid.and_then(procfs::describe);
-    let who = holder.as_ref().map_or_else(|| "a process that cannot be seen".to_owned(), ToString::to_string);
-    let (verdict, reason) = match dentry {
-        None => (
-            Verdict::Dangling,
-            format!("nothing lies at the path, but {who} still listens on the socket that was there"),
-        ),
-        Some(d) => (
-            Verdict::Replaced,
-            format!(
-                "{} lies at the path, and {who} still listens on the socket that was there before",
-                d.kind.words()
-            ),
-        ),
+/// What can be said of one suspect.
+#[derive(Debug, PartialEq, Eq)]
+enum Judged {
+    Reachable,
+    Lost { path: PathBuf, dentry: Option<Dentry>, strange: bool },
+    Blind(&'static str),
+}
+
+/// The case of a listener that is away from its path.
+fn lost(listener: &Listener, dentry: Option<Dentry>, snapshot: &Snapshot) -> Case {
+    let at = match dentry.map(|dentry| dentry.kind) {
+        None => At::Nothing,
+        Some(DentryKind::Socket) => At::Socket,
+        Some(_) => At::Other,
     };
-    Finding {
-        path,
-        verdict,
-        reason,
-        listener: Some(listener.clone()),
-        holder,
-        other: None,
-        dentry,
-        at_path: false,
-    }
-}
-
-fn cwd(pid: i32) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
-}
-
-/// Whether a path leads to the listener's inode.
-fn leads_here(listener: &Listener, path: Option<&Path>, mounts: &mut Mounts) -> bool {
-    let Some(path) = path.filter(|p| p.is_absolute()) else { return false };
-    let here = |found: Result<Option<Dentry>, AuditError>| {
-        found.is_ok_and(|d| d.is_some_and(|d| d.kind == DentryKind::Socket && listener.vfs == Some(d.vfs())))
+    let mut case = Case::new(Sight { at, dentry, vfs: None, trouble: None });
+    let taker = dentry.and_then(|dentry| snapshot.at(dentry.vfs()).next()).cloned();
+    case.facts.there = match taker.as_ref().map(|taker| taker.state) {
+        Some(ListenerState::Listening) => There::Others(Stage::Listening),
+        Some(ListenerState::Bound) => There::Others(Stage::Soon),
+        Some(ListenerState::Shut) | None => There::Nobody,
     };
-    here(mounts.look(path)) || here(mounts.follow(path))
-}
-
-/// Whether the inode lies in the same folder under another name: bound under a temporary one, and renamed.
-fn renamed_nearby(listener: &Listener, path: &Path, mounts: &mut Mounts) -> bool {
-    let Some(entries) = path.parent().and_then(|p| std::fs::read_dir(p).ok()) else { return false };
-    entries.flatten().any(|entry| {
-        entry.file_type().is_ok_and(|t| std::os::unix::fs::FileTypeExt::is_socket(&t))
-            && leads_here(listener, Some(&entry.path()), mounts)
-    })
+    case.there = taker.filter(|_| case.facts.there != There::Nobody);
+    case.facts.away = Away::Yes;
+    case.away = Some(listener.clone());
+    case
 }

@@ -20,6 +20,7 @@
 //! | other       | *                   | yes     | *     | replaced   |
 //! | other       | *                   | no      | *     | not-socket |
 //! | other       | *                   | unclear | *     | unknown    |
+//! | socket,link | unclear             | yes     | *     | replaced   |
 //! | socket,link | unclear             | *       | *     | unknown    |
 //! | socket,link | own                 | *       | fits  | ok         |
 //! | socket,link | own-soon            | *       | fits  | unknown    |
@@ -156,7 +157,8 @@ pub fn decide(facts: &Facts) -> Verdict {
         (At::Other, _, Away::Yes) => Verdict::Replaced,
         (At::Other, _, Away::No) => Verdict::NotSocket,
         (At::Nothing | At::Other, _, Away::Unclear) => Verdict::Unknown,
-        (At::Socket | At::Link, There::Unclear, _) => Verdict::Unknown,
+        (At::Socket | At::Link, There::Unclear, Away::Yes) => Verdict::Replaced,
+        (At::Socket | At::Link, There::Unclear, Away::No | Away::Unclear) => Verdict::Unknown,
         (At::Socket | At::Link, There::Own(stage), _) => match (stage, facts.kind_fits) {
             (Stage::Listening, true) => Verdict::Ok,
             (Stage::Soon, true) => Verdict::Unknown,

@@ -136,7 +136,7 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(name) else { return };
         for socket in &mut service.sockets {
             if socket.path.is_absolute() && lstat_id(&socket.path).is_none() {
-                socket.take(&Finding::not_bound_yet(socket.path.clone()), SystemTime::now());
+                socket.not_bound_yet(SystemTime::now());
             }
         }
     }

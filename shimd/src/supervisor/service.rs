@@ -153,6 +153,16 @@ impl Socket {
         changed
     }
 
+    /// What a look at the folder alone says of a socket that an instance on its way has not bound.
+    pub fn not_bound_yet(&mut self, now: SystemTime) {
+        if self.verdict != Some(Verdict::Absent) {
+            self.since = now;
+        }
+        self.verdict = Some(Verdict::Absent);
+        self.reason = "nothing lies at the path: not bound yet".into();
+        (self.pid, self.inode, self.queue) = (None, None, None);
+    }
+
     /// The row of `socket.check`.
     pub fn row(&self, service: &str) -> SocketRow {
         SocketRow {

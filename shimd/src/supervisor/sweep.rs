@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shimd_api::spec::Spec;
-use socket_audit::{Auditor, DentryKind, Listener, ListenerId, procfs};
+use socket_audit::{Auditor, Diag, Expect, ListenerId, Owner, Party, Verdict, procfs};
 
 use super::ending::end_processes;
 use super::service::CleanReport;
@@ -29,6 +29,9 @@ use crate::sys::clean::{self, CleanError, Cleaned};
 use crate::sys::folder::{self, FolderError};
 use crate::sys::tree;
 use crate::sys::users;
+
+/// Who is ended may have forked meanwhile: so often it is looked again.
+const ROUNDS: u32 = 5;
 
 /// What a sweep is to do.
 pub struct Sweep {
@@ -154,50 +157,64 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
 /// Ends whoever is to be ended, until nobody is left; a holder that was forked meanwhile is found by the
 /// next round.
 fn end_holders(plan: &Sweep, auditor: &mut Auditor, report: &mut CleanReport) -> Result<(), SweepError> {
-    for _round in 0..5 {
+    let sockets = plan.sockets.iter().map(|s| (s.field.as_str(), &s.path, plan.force));
+    let others = plan.kill_other.iter().map(|p| ("kill_other.socket", p, true));
+    // Nothing to see, and nobody to be ended unseen: most starts.
+    let looked_at = |(_, path, end): &(&str, &PathBuf, bool)| *end || path.symlink_metadata().is_ok();
+    let paths: Vec<_> = sockets.chain(others).filter(looked_at).collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    for _round in 0..ROUNDS {
+        let expects: Vec<Expect> = paths
+            .iter()
+            .map(|(_, path, _)| Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(path.as_path()) })
+            .collect();
         let mut victims = Vec::new();
-        let listeners = auditor.listeners()?;
-        let paths = plan.sockets.iter().map(|s| (s.field.clone(), s.path.as_path(), plan.force));
-        let others = plan.kill_other.iter().map(|p| ("kill_other.socket".to_owned(), p.as_path(), true));
-        for (field, path, end) in paths.chain(others) {
-            for claim in claims(path, &plan.known, &listeners, auditor) {
-                judge(plan, &field, path, end, &claim, &mut victims)?;
+        for ((field, path, end), finding) in paths.iter().zip(auditor.audit(&expects)) {
+            for party in &finding.others {
+                let at_path = finding.dentry.as_ref().is_some_and(|d| party.listener.vfs == Some(d.vfs()));
+                judge(plan, field, path, *end, party, at_path, &mut victims)?;
             }
         }
+        victims.extend(known_holders(plan)?);
         victims.sort_unstable();
         victims.dedup();
         if victims.is_empty() {
             return Ok(());
         }
-        let ended = end_processes(&victims, plan.signal, plan.timeout);
-        report
-            .killed
-            .extend(ended.iter().filter(|pid| !report.killed.contains(pid)).copied().collect::<Vec<_>>());
+        for pid in end_processes(&victims, plan.signal, plan.timeout) {
+            if !report.killed.contains(&pid) {
+                report.killed.push(pid);
+            }
+        }
     }
     Ok(())
 }
 
-/// How a listener is tied to a path.
-struct Claim<'a> {
-    listener: &'a Listener,
-    /// Its inode lies at the path: clients reach it. Otherwise it once bound the name, or was ours.
-    at_path: bool,
+/// With `--clean`: who holds a kernel socket that an instance of ours has listened on, whatever its name. A
+/// descriptor passed on, a child that got away.
+fn known_holders(plan: &Sweep) -> Result<Vec<i32>, SweepError> {
+    if !plan.force || plan.known.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut diag = Diag::open()?;
+    let mut alive = HashSet::new();
+    for id in &plan.known {
+        if diag.query(id.inode, id.cookie)?.is_some() {
+            alive.insert(id.inode);
+        }
+    }
+    if alive.is_empty() {
+        return Ok(Vec::new());
+    }
+    let census = procfs::holders(&alive)?;
+    let pids = alive.iter().flat_map(|inode| census.holders(*inode)).copied();
+    Ok(pids.filter(|pid| !is_untouchable(*pid)).collect())
 }
 
-/// By inode, by the sockets that this service was seen to listen on, by name last.
-fn claims<'a>(
-    path: &Path,
-    known: &[ListenerId],
-    all: &'a [Listener],
-    auditor: &mut Auditor,
-) -> Vec<Claim<'a>> {
-    let dentry = auditor.look(path).ok().flatten().filter(|d| d.kind == DentryKind::Socket);
-    let claim = |listener: &'a Listener| {
-        let at_path = dentry.as_ref().is_some_and(|d| listener.is_at(d));
-        let ours = known.contains(&listener.id());
-        (at_path || ours || listener.is_named(path)).then_some(Claim { listener, at_path })
-    };
-    all.iter().filter_map(claim).collect()
+fn is_untouchable(pid: i32) -> bool {
+    pid == 1 || pid == std::process::id() as i32
 }
 
 fn judge(
@@ -205,38 +222,39 @@ fn judge(
     field: &str,
     path: &Path,
     end: bool,
-    claim: &Claim<'_>,
+    party: &Party,
+    at_path: bool,
     victims: &mut Vec<i32>,
 ) -> Result<(), SweepError> {
-    let inode = claim.listener.inode;
-    let holders = procfs::holders(&HashSet::from([inode]))?.holders(inode).to_vec();
-    let me = std::process::id() as i32;
-    let stays = |who: String, why: &str| SweepError::Stays {
+    let who = || party.holder.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
+    let stays = |why: &str| SweepError::Stays {
         field: field.to_owned(),
         path: path.to_owned(),
-        who,
+        who: who(),
         why: why.to_owned(),
     };
-    if holders.is_empty() && claim.at_path {
+    if party.pids.is_empty() && at_path {
         return Err(stays(
-            "a process that cannot be seen from here".into(),
-            "so cannot be ended: it belongs to another user or another pid namespace; stop it there",
+            "cannot be seen from here, so cannot be ended: it is another user's, or in another pid namespace; stop it there",
         ));
     }
-    for pid in holders {
+    for &pid in &party.pids {
         let leftover = tree::environ_mark(pid).is_some_and(|m| m.starts_with(&plan.mark));
-        if !claim.at_path && (!(end || leftover) || !socket_audit::same_view(pid)) {
+        if !(end || leftover) {
+            if at_path {
+                return Err(SweepError::Foreign {
+                    field: field.to_owned(),
+                    path: path.to_owned(),
+                    who: who(),
+                });
+            }
             continue;
         }
-        let who = procfs::describe(pid).map_or_else(|| format!("pid {pid}"), |p| p.to_string());
-        if !(end || leftover) {
-            return Err(SweepError::Foreign { field: field.to_owned(), path: path.to_owned(), who });
-        }
-        if pid == 1 {
-            return Err(stays(who, "is never ended: stop the socket unit that holds it"));
-        }
-        if pid == me {
-            return Err(stays(who, "is shimd itself: declare another path"));
+        if is_untouchable(pid) {
+            return Err(stays(match pid {
+                1 => "is never ended: stop the socket unit that holds it",
+                _ => "is shimd itself: declare another path",
+            }));
         }
         victims.push(pid);
     }
@@ -253,10 +271,8 @@ fn remove_stale(
     let auditor = RefCell::new(auditor);
     // Asked by the removal before and after it has moved the socket aside: nobody may have begun to listen.
     let dead = |seen: &clean::Seen| {
-        let mut auditor = auditor.borrow_mut();
-        let at = auditor.look(&seen.path).ok().flatten();
-        let listeners = auditor.listeners();
-        matches!((at, listeners), (Some(at), Ok(all)) if !all.iter().any(|l| l.is_at(&at)))
+        let expect = Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(seen.path.as_path()) };
+        auditor.borrow_mut().confirm(&expect).verdict == Verdict::Stale
     };
     if let Some(folder) = path.parent() {
         // What a crash in the middle of an earlier removal has left aside.
