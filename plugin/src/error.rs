@@ -128,7 +128,11 @@ pub fn fail_if_any(
     let rows: Vec<(String, String)> = rows.collect();
     let Some((first, _)) = rows.first() else { return Ok(()) };
     let reasons: Vec<String> = rows.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-    let help = format!("proc status {first}");
+    let help = if first.contains(['/', '@']) {
+        format!("proc socket-check {first}")
+    } else {
+        format!("proc status {first}")
+    };
     Err(labelled(kind::FAILED, format!("{what}: {}", reasons.join("; ")), "asked to --fail", head, &help))
 }
 

@@ -6,6 +6,7 @@ pub mod register;
 pub mod reset_failed;
 pub mod restart;
 pub mod shim;
+pub mod socket_check;
 pub mod start;
 pub mod status;
 pub mod stop;
