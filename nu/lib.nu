@@ -57,8 +57,10 @@ export def "service spec" [
 export def "service up" [
     ...services: oneof<list, record, string>@"nu-complete services" # specs, or names of registered services
 ]: any -> table {
-    let names = $in | settled $services (metadata $services).span
-    $names | proc start --fail
+    let input = $in
+    let span = (metadata $services).span
+    let names = $input | settled $services $span
+    labelled $span { $names | proc start --fail }
 }
 
 # Stop services; they stay registered.
@@ -70,8 +72,10 @@ export def "service up" [
 export def "service down" [
     ...services: oneof<list, record, string>@"nu-complete services" # names, or the specs that were registered
 ]: any -> table {
-    let names = $in | named $services (metadata $services).span
-    $names | proc stop --fail
+    let input = $in
+    let span = (metadata $services).span
+    let names = $input | named $services $span
+    labelled $span { $names | proc stop --fail }
 }
 
 # Restart services; a spec among the arguments is registered first, so a changed one takes effect.
@@ -84,8 +88,10 @@ export def "service restart" [
     ...services: oneof<list, record, string>@"nu-complete services" # specs, or names of registered services
     --clean (-c) # end whoever else listens on the sockets, and remove stale files, before the start
 ]: any -> table {
-    let names = $in | settled $services (metadata $services).span
-    $names | proc restart --clean=$clean --fail
+    let input = $in
+    let span = (metadata $services).span
+    let names = $input | settled $services $span
+    labelled $span { $names | proc restart --clean=$clean --fail }
 }
 
 # Compare the sockets of services with what the kernel has: one row a socket, with its verdict.
@@ -100,7 +106,10 @@ export def "service check" [
     ...services: oneof<list, record, string>@"nu-complete services" # names, or the specs that were registered
     --fail (-f) # a verdict other than `ok` is an error
 ]: any -> table {
-    $in | subjects $services (metadata $services).span | get --optional name | proc socket-check --fail=$fail
+    let input = $in
+    let span = (metadata $services).span
+    let names = $input | subjects $services $span | get --optional name
+    labelled $span { $names | proc socket-check --fail=$fail }
 }
 
 # Everything about one service: its state, its spec, its instance and its sockets.
@@ -112,8 +121,10 @@ export def "service check" [
 export def "service status" [
     service: oneof<record, string>@"nu-complete services" # its name, or the spec that was registered
 ]: nothing -> record {
-    let names = named [$service] (metadata $service).span
-    proc status $names.0
+    let given = [$service] # the first statement would get the row of an `each` as input, which `metadata` refuses
+    let span = (metadata $service).span
+    let names = named $given $span
+    labelled $span { proc status $names.0 }
 }
 
 # The path of a service's socket, to hand to a client.
@@ -131,10 +142,10 @@ export def "service socket" [
     let found = if $socket == null { $rows } else { $rows | where socket == $socket }
     if ($found | is-empty) {
         error make {
-            msg: $"no such socket: ($socket | default 'the service declares none')"
+            msg: $"no such socket: ($socket | default '(any)')"
             code: "service::no_socket"
-            labels: [{text: $"declared are: ($rows | get socket | str join ', ')", span: (metadata $service).span}]
-            help: "see `service check`"
+            labels: [{text: $"this service declares ($rows | length)", span: (metadata $service).span}]
+            help: (if ($rows | is-empty) { "`service status` shows its spec" } else { $"declared: ($rows | get socket | str join ', ')" })
         }
     }
     $found | first | get path
@@ -220,7 +231,7 @@ def "nu-complete services" []: nothing -> table {
 def settled [given: list, span: record]: any -> list<string> {
     let subjects = $in | subjects $given $span
     let specs = $subjects | default [] | get spec | compact
-    if ($specs | is-not-empty) { proc register $specs | ignore }
+    if ($specs | is-not-empty) { labelled $span { proc register $specs | ignore } }
     $subjects | names $span
 }
 
@@ -253,6 +264,14 @@ def subjects [given: list, span: record]: any -> any {
         }
     }
     $found | uniq-by name
+}
+
+# Runs the plugin's part of a verb. Its errors get their label where the verb was called, not in this file.
+def labelled [span: record, act: closure]: nothing -> any {
+    try { do $act } catch {|e|
+        let text = if $e.details.code == "proc::failed" { "asked for here" } else { $e.details.labels | get 0?.text | default "given here" }
+        error make ($e.details | update labels [{text: $text, span: $span}])
+    }
 }
 
 def bad-input [msg: string, span: record, help: string]: nothing -> error {

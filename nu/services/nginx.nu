@@ -18,8 +18,8 @@ def state []: nothing -> path { service state-dir nginx --reader (worker) }
 def socket []: nothing -> path { service socket-dir nginx | path join nginx.sock }
 
 # What shimd is told about nginx. The socket is an absolute path, since nginx takes it only from its configuration.
-export def spec []: nothing -> record<name: string, exec: list> {
-    {
+export def spec []: nothing -> record {
+    service spec {
         name: nginx
         exec: [
             (service program nginx --package nginx-light)

@@ -28,8 +28,8 @@ def --wrapped as-account [...argv: string]: nothing -> any {
 }
 
 # What shimd is told about PostgreSQL.
-export def spec []: nothing -> record<name: string, exec: list> {
-    {
+export def spec []: nothing -> record {
+    service spec {
         name: postgresql
         exec: [
             (program postgres)

@@ -6,8 +6,8 @@
 use ../lib.nu *
 
 # What shimd is told about Redis.
-export def spec []: nothing -> record<name: string, exec: list> {
-    {
+export def spec []: nothing -> record {
+    service spec {
         name: redis
         exec: [
             (service program redis-server --package redis-server)
