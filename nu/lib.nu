@@ -142,9 +142,9 @@ export def "service socket" [
     let found = if $socket == null { $rows } else { $rows | where socket == $socket }
     if ($found | is-empty) {
         error make {
-            msg: $"no such socket: ($socket | default '(any)')"
+            msg: (if $socket == null { "no socket is declared" } else { $"no such socket: ($socket)" })
             code: "service::no_socket"
-            labels: [{text: $"this service declares ($rows | length)", span: (metadata $service).span}]
+            labels: [{text: "this service", span: (metadata $service).span}]
             help: (if ($rows | is-empty) { "`service status` shows its spec" } else { $"declared: ($rows | get socket | str join ', ')" })
         }
     }
