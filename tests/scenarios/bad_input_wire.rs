@@ -42,13 +42,12 @@ fn files(world: &World) -> Result {
 fn requests(world: &World) -> Result {
     world.start_daemon()?;
     for (line, code) in [
-        ("this is no JSON", -32700),
+        ("{this is no JSON}", -32700),
         (r#"{"jsonrpc": "2.0", "id": 1, "method": "shim.info""#, -32700),
         (r#"{"jsonrpc": "2.0", "id": 1}"#, -32600),
         (r#"{"jsonrpc": "2.0", "id": 1, "method": 5}"#, -32600),
         (r#"{"jsonrpc": "1.0", "id": 1, "method": "shim.info"}"#, -32600),
         ("[]", -32600),
-        ("7", -32600),
         (r#"{"jsonrpc": "2.0", "id": 1, "method": "no.such"}"#, -32601),
         (r#"{"jsonrpc": "2.0", "id": 1, "method": "service.start", "params": {"name": 5}}"#, -32602),
         (r#"{"jsonrpc": "2.0", "id": 1, "method": "service.start", "params": {}}"#, -32602),

@@ -53,6 +53,7 @@ fn on_small_disk(world: &World) -> Result {
     let mut file = File::create(&filler)?;
     while file.write_all(&[0; 4096]).is_ok() {}
     while file.write_all(&[0; 1]).is_ok() {}
+    drop(file);
 
     // Large enough that no free page of the store takes it.
     let large = specs::with(specs::unixd(world, "more", &[]), json!({"note": "x".repeat(200_000)}));

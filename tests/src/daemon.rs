@@ -190,10 +190,11 @@ impl World {
 
     /// Ends whatever daemon answers, with its services, and every daemon that was started here.
     pub(crate) fn end_daemon(&self) -> Result {
-        // No answer: there is no daemon to end in an orderly way.
+        // No answer, or that of a scenario which plays the daemon itself: there is none to end in an orderly way.
+        let own = i32::try_from(std::process::id())?;
         let ended = match self.daemon_pid() {
-            Ok(_) => self.stop_daemon(true),
-            Err(_) => Ok(()),
+            Ok(pid) if pid != own => self.stop_daemon(true),
+            _ => Ok(()),
         };
         for mut child in locked(&self.daemons).drain(..) {
             let limit = if ended.is_ok() { DAEMON } else { Duration::ZERO };

@@ -1,7 +1,6 @@
 //! The processes of a world: whoever has its folder in an environment, a command line, a current folder or an
 //! open file. A service's output goes to a log file in the world's home, so no service can hide.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -34,25 +33,11 @@ pub fn of_folder(folder: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// Whether a process exists and is not merely waiting to be reaped.
+/// Whether a process exists and is not merely waiting to be reaped. Its first thread can be a zombie while others still
+/// hold its files: all of them count.
 pub fn alive(pid: i32) -> bool {
-    state(pid).is_some_and(|state| state != 'Z' && state != 'X')
-}
-
-/// Every process whose parent is `pid`, and theirs.
-pub fn descendants(pid: i32) -> Vec<i32> {
-    let parents: Vec<(i32, i32)> = pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
-    let mut found = vec![pid];
-    let mut next = 0;
-    while let Some(&of) = found.get(next) {
-        let seen: BTreeSet<i32> = found.iter().copied().collect();
-        found.extend(
-            parents.iter().filter(|(pid, parent)| *parent == of && !seen.contains(pid)).map(|(pid, _)| *pid),
-        );
-        next += 1;
-    }
-    found.remove(0);
-    found
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| state(&thread.path()).is_some_and(|state| state != 'Z' && state != 'X'))
 }
 
 /// Sends a signal; `false` when there is no such process.
@@ -79,19 +64,15 @@ fn pids() -> Vec<i32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The fields of `/proc/PID/stat` behind the command name, which may itself hold spaces and brackets.
-fn stat(pid: i32) -> Option<Vec<String>> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// The fields of a `stat` file behind the command name, which may itself hold spaces and brackets.
+fn stat(process: &Path) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-fn state(pid: i32) -> Option<char> {
-    stat(pid)?.first()?.chars().next()
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    stat(pid)?.get(1)?.parse().ok()
+fn state(process: &Path) -> Option<char> {
+    stat(process)?.first()?.chars().next()
 }
 
 fn concerned(pid: i32, folder: &Path) -> Option<Process> {
