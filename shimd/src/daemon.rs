@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -14,8 +15,11 @@ use tokio::sync::mpsc;
 use crate::server::{self, Handler, Server};
 use crate::store::Store;
 use crate::supervisor::{Handle, Parts, Supervisor};
+use crate::sys::identity::ProcStat;
 use crate::sys::{clean, detach, folder, limits, lock};
 
+/// How long the threads of a killed daemon may take to be gone.
+const DYING: Duration = Duration::from_secs(2);
 /// How `shimd run` ends when another daemon has the home.
 const ALREADY: u8 = 3;
 
@@ -76,7 +80,7 @@ fn start() -> Result<(), StartError> {
     folder::private_folder(&home.run)?;
     folder::private_folder(&home.logs())?;
     // One daemon a home: the lock says so, not a path that exists.
-    let _lock = lock::HomeLock::take(&home.lock())?;
+    let _lock = take_lock(&home)?;
     let (store, records) = Store::open(&home.database())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -103,6 +107,24 @@ fn start() -> Result<(), StartError> {
         server.serve(Arc::new(Api(handle)), ended).await;
         Ok(())
     })
+}
+
+/// A daemon that was killed holds its lock until its last thread is gone, a moment longer than it seems to live.
+fn take_lock(home: &Home) -> Result<lock::HomeLock, lock::LockError> {
+    let until = Instant::now() + DYING;
+    loop {
+        match lock::HomeLock::take(&home.lock()) {
+            Err(lock::LockError::Held { pid: Some(pid), .. }) if !lives(pid) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn lives(pid: i32) -> bool {
+    // State Z is a process whose first thread is gone already.
+    ProcStat::read(pid).is_ok_and(|stat| !matches!(stat.state, b'Z' | b'X'))
 }
 
 /// SIGTERM and SIGINT end the daemon; its services live on.

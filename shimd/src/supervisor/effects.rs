@@ -30,8 +30,8 @@ pub enum Outcome {
     Cleaned(CleanReport),
     /// It is not.
     CleanFailed(CleanReport, SweepError),
-    /// An instance was recorded and let go.
-    Spawned(Box<Instance>),
+    /// An instance was recorded (or could not be, and why) and let go.
+    Spawned(Box<Instance>, Option<StoreError>),
     /// None was.
     SpawnFailed {
         /// Why, and what to do.
@@ -133,13 +133,15 @@ impl Supervisor {
                     started: since_epoch(started),
                 };
                 let write = Write::Instance { name: name_owned.to_string(), record: Box::new(record) };
-                store.submit(write).done().await.map_err(|e| Launch::Refused(e.to_string()))?;
+                // A disk that is full is no reason to leave clients without their service: the mark in its
+                // environment names the instance to a later recovery.
+                let unwritten = store.submit(write).done().await.err();
                 pending.go().await?;
                 let tree = Tree::new(identity.clone(), mark, cgroup);
-                Ok(Instance { generation, identity, tree, spec, started, main_lives: true })
+                Ok((Instance { generation, identity, tree, spec, started, main_lives: true }, unwritten))
             };
             match launch.await {
-                Ok(instance) => Outcome::Spawned(Box::new(instance)),
+                Ok((instance, unwritten)) => Outcome::Spawned(Box::new(instance), unwritten),
                 Err(e) => {
                     forget(&store, &name_owned, generation).await;
                     match e {
@@ -208,7 +210,7 @@ impl Supervisor {
     }
 
     pub(super) fn on_outcome(&mut self, name: &Arc<str>, generation: u64, outcome: Outcome) {
-        let spawned = matches!(outcome, Outcome::Spawned(_) | Outcome::SpawnFailed { .. });
+        let spawned = matches!(outcome, Outcome::Spawned(..) | Outcome::SpawnFailed { .. });
         let Some(service) = self.services.get_mut(name) else { return };
         if service.generation != generation {
             return;
@@ -229,7 +231,11 @@ impl Supervisor {
                 service.trouble = Some(e.to_string());
                 Event::CleanFailed
             }
-            Outcome::Spawned(instance) => {
+            Outcome::Spawned(instance, unwritten) => {
+                match unwritten {
+                    Some(e) => self.troubles.insert("store", e.to_string()),
+                    None => self.troubles.remove("store"),
+                };
                 if !std::mem::take(&mut service.fresh_start) {
                     service.restarts += 1;
                 }

@@ -253,9 +253,9 @@ impl Supervisor {
                 "{last}; started {limit} times within {window}, the restart limit: see its log, then proc reset-failed"
             ));
         }
-        if matches!(service.machine.phase, Phase::Waiting { .. } | Phase::Inactive)
-            && phase != service.machine.phase
-        {
+        let begins =
+            matches!(service.machine.phase, Phase::Waiting { .. }) && !matches!(phase, Phase::Waiting { .. });
+        if begins || service.machine.phase == Phase::Inactive && phase != Phase::Inactive {
             service.trouble = None;
         }
         let now = service.machine.durable();

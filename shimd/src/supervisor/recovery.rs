@@ -12,11 +12,14 @@ use super::effects::drop_cgroup;
 use super::service::{Instance, Service, declared};
 use crate::core::machine::{Event, Found, Machine};
 use crate::store::{InstanceRecord, ServiceRecord};
+use crate::sys::identity::Identity;
 use crate::sys::tree::{self, Tree};
 
 impl Supervisor {
     /// Takes the services of the store.
     pub(super) fn load(&mut self, records: BTreeMap<String, ServiceRecord>) {
+        // Once: what lives and bears our mark, whether the store knows of it or not.
+        let marked = tree::marked(&self.tag);
         for (name, record) in records {
             let spec = match Spec::parse(&record.spec_json) {
                 Ok(spec) => Arc::new(spec),
@@ -43,6 +46,11 @@ impl Supervisor {
                     service.sockets = declared(&instance.spec, &self.root);
                 }
             }
+            if service.instance.is_none() {
+                service.instance = self.unrecorded(&service, &marked);
+                let generation = service.instance.as_ref().map_or(0, |i| i.generation);
+                service.generation = service.generation.max(generation);
+            }
             for socket in &mut service.sockets {
                 let seen =
                     record.listeners.iter().find(|l| l.path == socket.path && l.boot_id == self.boot_id);
@@ -52,6 +60,23 @@ impl Supervisor {
         }
         self.index_dependents();
         self.watch_folders();
+    }
+
+    /// What bears the mark of a service whose instance the store does not name (its disk was full): it is
+    /// stopped before another is started.
+    fn unrecorded(&self, service: &Service, marked: &BTreeMap<(String, u64), Vec<i32>>) -> Option<Instance> {
+        let of_it = |((name, _), _): &(&(String, u64), &Vec<i32>)| **name == *service.name;
+        let ((name, generation), pids) = marked.iter().filter(of_it).next_back()?;
+        let identity = pids.iter().find_map(|pid| Identity::of(*pid).ok())?;
+        let mark = tree::mark(&self.tag, name, *generation);
+        Some(Instance {
+            generation: *generation,
+            tree: Tree::new(identity.clone(), mark, None),
+            identity,
+            spec: service.spec.clone(),
+            started: SystemTime::now(),
+            main_lives: false,
+        })
     }
 
     /// The recorded instance, with whatever of its tree still lives.

@@ -274,7 +274,14 @@ impl Service {
 
     /// Whether clients can reach it: every socket, and the readiness that the spec asks for.
     pub fn serves(&self, root: &std::path::Path) -> bool {
-        self.sockets.iter().all(Socket::is_ok) && self.said_ready(root)
+        self.sockets.iter().all(Socket::is_ok) && self.said_ready(root) && self.outlived_its_start()
+    }
+
+    /// A service that declares nothing to look at runs when it has lived for a moment.
+    fn outlived_its_start(&self) -> bool {
+        let spec = self.live_spec();
+        let silent = self.sockets.is_empty() && !spec.ready.notify && spec.ready.marker.is_none();
+        !silent || self.times.spawned.is_none_or(|at| at.elapsed() >= ALIVE)
     }
 
     fn said_ready(&self, root: &std::path::Path) -> bool {
@@ -342,6 +349,10 @@ impl Service {
         self.sockets.iter().map(|s| s.row(&self.name)).collect()
     }
 }
+
+/// How long a service without sockets, marker and notification lives before it is said to run: one that cannot
+/// start has mostly ended by then.
+const ALIVE: std::time::Duration = std::time::Duration::from_millis(100);
 
 const MISSING: &str = "declared socket missing on disk: ";
 

@@ -116,7 +116,8 @@ impl Sweep {
             kill_other: spec.kill_other_paths(root),
             known,
             marker: spec.marker_path(root),
-            owner: user.map(|u| (u.ids.uid, u.ids.gid)),
+            // Who is not root cannot give a folder away; the spawn then says that it cannot become that user.
+            owner: user.filter(|_| nix::unistd::geteuid().is_root()).map(|u| (u.ids.uid, u.ids.gid)),
             force,
             signal: spec.stop.signal,
             timeout: spec.stop.timeout,
@@ -157,7 +158,8 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
 /// Ends whoever is to be ended, until nobody is left; a holder that was forked meanwhile is found by the
 /// next round.
 fn end_holders(plan: &Sweep, auditor: &mut Auditor, report: &mut CleanReport) -> Result<(), SweepError> {
-    let sockets = plan.sockets.iter().map(|s| (s.field.as_str(), &s.path, plan.force));
+    let listed = |path: &PathBuf| plan.kill_other.contains(path);
+    let sockets = plan.sockets.iter().map(|s| (s.field.as_str(), &s.path, plan.force || listed(&s.path)));
     let others = plan.kill_other.iter().map(|p| ("kill_other.socket", p, true));
     // Nothing to see, and nobody to be ended unseen: most starts.
     let looked_at = |(_, path, end): &(&str, &PathBuf, bool)| *end || path.symlink_metadata().is_ok();

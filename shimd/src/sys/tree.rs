@@ -477,6 +477,21 @@ impl Listed {
     }
 }
 
+/// Every live process that bears a mark of the home with this tag, by service and generation.
+pub fn marked(home_tag: &str) -> BTreeMap<(String, u64), Vec<i32>> {
+    let mut found: BTreeMap<(String, u64), Vec<i32>> = BTreeMap::new();
+    for pid in listed().unwrap_or_default() {
+        let parse = |mark: String| {
+            let (service, generation) = mark.strip_prefix(home_tag)?.strip_prefix('/')?.rsplit_once('/')?;
+            Some((service.to_owned(), generation.parse().ok()?))
+        };
+        if let Some(key) = environ_mark(pid).and_then(parse) {
+            found.entry(key).or_default().push(pid);
+        }
+    }
+    found
+}
+
 /// The mark in the environ of `pid`. Another user's cannot be read, and a kernel thread's is empty: no mark.
 pub(crate) fn environ_mark(pid: i32) -> Option<String> {
     let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
