@@ -49,7 +49,7 @@ export def "service spec" [
     service up {name: nap, exec: [tail -f /dev/null]} | get 0.status
 } --result "running"
 @example "A service that does not come up is an error" {
-    try { service up {name: dud, exec: ["false"], restart: {policy: never}} } catch {|e| $e.details.code }
+    try { service up {name: dud, exec: ["false"], sockets: [rpc.sock], restart: {policy: never}} } catch {|e| $e.details.code }
 } --result "proc::failed"
 @example "Several at once, from a list of specs" {
     [{name: one, exec: [tail -f /dev/null]} {name: two, exec: [tail -f /dev/null], depends_on: [one]}] | service up | get name | sort
