@@ -1,5 +1,6 @@
 //! The core: what a service does next, as data. No I/O, no clock, no async; the supervisor runs its actions.
 
+pub mod events;
 pub mod machine;
 pub mod policy;
 

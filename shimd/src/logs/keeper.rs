@@ -9,6 +9,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use shimd_api::wire::LogRow;
+
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Indexer, Limits, LogError, open_for_append};
@@ -19,14 +21,20 @@ const TICK: Duration = Duration::from_millis(100);
 enum Order {
     Follow(String, Limits),
     Forget(String),
+    /// Records how far the streams are; answered when that is done.
+    Touch(String, mpsc::Sender<()>),
 }
 
-/// The logs of all services, as the supervisor sees them.
+/// How long a reader waits for the newest lines to be dated.
+const DATED: Duration = Duration::from_millis(500);
+
+/// The logs of all services, as the supervisor sees them. Cheap to clone.
+#[derive(Clone)]
 pub struct Logs {
     folder: PathBuf,
     orders: mpsc::Sender<Order>,
     /// A byte here wakes the thread.
-    bell: Option<UnixStream>,
+    bell: Option<Arc<UnixStream>>,
     troubles: Arc<Mutex<Vec<String>>>,
 }
 
@@ -38,7 +46,8 @@ impl Logs {
         let troubles = Arc::new(Mutex::new(Vec::new()));
         let bell = begin(&folder, queue, troubles.clone())
             .map_err(|e| set(&troubles, vec![format!("logs are neither dated nor bounded: {e}")]))
-            .ok();
+            .ok()
+            .map(Arc::new);
         Logs { folder, orders, bell, troubles }
     }
 
@@ -52,14 +61,27 @@ impl Logs {
         Ok(files)
     }
 
-    /// Follows the files of an instance that was taken over.
+    /// Follows the files of a service that is registered: a cut that a crash tore is finished, and what is
+    /// written is dated and bounded. A stream that nobody writes to costs nothing.
     pub fn follow(&self, service: &str, limits: Limits) {
         self.order(Order::Follow(service.to_owned(), limits));
     }
 
-    /// No instance writes any more.
-    pub fn closed(&self, service: &str) {
+    /// The service is forgotten; its files stay.
+    pub fn forget(&self, service: &str) {
         self.order(Order::Forget(service.to_owned()));
+    }
+
+    /// The last lines of a service, dated as of now. Blocks: for a thread that may.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub fn tail(&self, service: &str, lines: usize) -> Result<Vec<LogRow>, LogError> {
+        let (done, dated) = mpsc::channel();
+        self.order(Order::Touch(service.to_owned(), done));
+        // A thread that trims just now answers later; the newest lines then have no time.
+        let _ = dated.recv_timeout(DATED);
+        super::tail(&self.folder, service, lines)
     }
 
     /// What does not go well, in words.
@@ -69,7 +91,7 @@ impl Logs {
 
     fn order(&self, order: Order) {
         if self.orders.send(order).is_ok()
-            && let Some(mut bell) = self.bell.as_ref()
+            && let Some(mut bell) = self.bell.as_deref()
         {
             // A full bell is rung already.
             let _ = bell.write(&[0]);
@@ -104,6 +126,10 @@ fn begin(
                         }
                     }
                     Ok(Order::Forget(service)) => indexer.forget(&service, SystemTime::now()),
+                    Ok(Order::Touch(service, done)) => {
+                        indexer.touch(&service, SystemTime::now());
+                        let _ = done.send(());
+                    }
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) => return,
                 }

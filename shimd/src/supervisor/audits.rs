@@ -177,6 +177,8 @@ impl Supervisor {
             return;
         }
         self.period += 1;
+        // A watch that was refused may be had by now.
+        self.watch_changed |= !self.watcher.unwatched().is_empty();
         let names =
             self.services.iter().filter(|(_, s)| !s.sockets.is_empty()).map(|(n, _)| n.clone()).collect();
         self.audit_there(names, !self.period.is_multiple_of(OWNERS_EVERY));
@@ -252,10 +254,13 @@ impl Supervisor {
     pub(super) fn on_changes(&mut self, changes: &mut Vec<WatchEvent>) {
         for change in changes.drain(..) {
             match change {
-                WatchEvent::Folder { folder, .. } => {
-                    if let Some(names) = self.folders.get(&folder) {
-                        self.dirty.extend(names.iter().cloned());
-                    }
+                WatchEvent::Folder { folder, name, .. } => {
+                    let names = self.folders.get(&folder).into_iter().flatten();
+                    let concerned = |n: &&Arc<str>| match (&name, self.services.get(*n)) {
+                        (Some(name), Some(service)) => service.looks_at(name, &self.root),
+                        _ => true,
+                    };
+                    self.dirty.extend(names.filter(concerned).cloned());
                 }
                 WatchEvent::Overflow | WatchEvent::Mounts => {
                     self.watch_changed = true;

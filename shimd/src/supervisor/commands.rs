@@ -1,6 +1,5 @@
 //! The methods of the control socket, as the supervisor answers them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,10 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use shimd_api::graph;
 use shimd_api::rpc::RpcError;
-use shimd_api::spec::{SocketMode, Spec, SpecError};
-use shimd_api::wire::{
-    ChangeRow, InstanceRow, Progress, ServiceRow, ShimInfo, SocketRow, StateRow, StatusRecord,
-};
+use shimd_api::wire::{InstanceRow, Progress, ServiceRow, ShimInfo, SocketRow, StateRow, StatusRecord};
 use socket_audit::{Expect, Owner};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,12 +17,9 @@ use super::clock::{nanos, rfc3339};
 use super::service::Service;
 use super::waiters::{Kind, Waiter};
 use super::{Message, Supervisor};
-use crate::core::machine::{Event, Machine};
-use crate::logs;
-use crate::store::Write;
-use crate::sys::users;
+use crate::core::machine::Event;
 
-type Reply = oneshot::Sender<Result<Value, RpcError>>;
+pub(super) type Reply = oneshot::Sender<Result<Value, RpcError>>;
 
 /// One request.
 pub struct Command {
@@ -84,18 +77,12 @@ struct Names {
     stop_services: bool,
 }
 
-#[derive(Deserialize)]
-struct SetParams {
-    spec: Option<Box<RawValue>>,
-    specs: Option<Vec<Box<RawValue>>>,
-}
-
-fn parse<T: DeserializeOwned>(params: &RawValue) -> Result<T, RpcError> {
+pub(super) fn parse<T: DeserializeOwned>(params: &RawValue) -> Result<T, RpcError> {
     let text = if params.get() == "null" { "{}" } else { params.get() };
     serde_json::from_str(text).map_err(|e| RpcError::invalid_params(e.to_string()))
 }
 
-fn value(rows: impl serde::Serialize) -> Result<Value, RpcError> {
+pub(super) fn value(rows: impl serde::Serialize) -> Result<Value, RpcError> {
     serde_json::to_value(rows).map_err(|e| RpcError::internal(e.to_string()))
 }
 
@@ -203,137 +190,6 @@ impl Supervisor {
         Ok(Some(found))
     }
 
-    /// `service.set`: all of the specs, or none.
-    fn set(&mut self, params: &RawValue, reply: Reply) {
-        let result = parse::<SetParams>(params).and_then(|given| {
-            let all: Vec<_> = given.spec.into_iter().chain(given.specs.into_iter().flatten()).collect();
-            if all.is_empty() {
-                return Err(RpcError::invalid_params("spec: give a spec, or specs: a list of them"));
-            }
-            self.accept(&all)
-        });
-        let specs = match result {
-            Ok(specs) => specs,
-            Err(e) => return answer(reply, Err(e)),
-        };
-        let mut rows = Vec::new();
-        let mut acks = Vec::new();
-        let mut changed = Vec::new();
-        for (spec, json) in specs {
-            let old = self.services.get(spec.name.as_str());
-            let change = match old {
-                None => "created",
-                Some(s) if *s.spec_json == *json => "unchanged",
-                Some(_) => "updated",
-            };
-            rows.push(ChangeRow { name: spec.name.clone(), change: change.to_owned() });
-            if change != "unchanged" {
-                acks.push(
-                    self.store.submit(Write::Spec { name: spec.name.clone(), spec_json: json.to_string() }),
-                );
-                changed.push((spec, json));
-            }
-        }
-        // The spec counts once it is in the store; a disk that is full changes nothing.
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            for ack in acks {
-                if let Err(e) = ack.done().await {
-                    return answer(
-                        reply,
-                        Err(RpcError::store(
-                            e.to_string(),
-                            "free disk space or make the folder writable, then say it again",
-                        )),
-                    );
-                }
-            }
-            // Answered when a start that follows finds it.
-            let (done, stored) = oneshot::channel();
-            let _ = sender.send(Message::Stored(changed, done));
-            let _ = stored.await;
-            answer(reply, value(rows));
-        });
-    }
-
-    /// Checks specs against each other and against what is registered.
-    fn accept(&self, all: &[Box<RawValue>]) -> Result<Vec<(Spec, Arc<str>)>, RpcError> {
-        let mut specs: Vec<(Spec, Arc<str>)> = Vec::new();
-        let mut deps: BTreeMap<String, Vec<String>> =
-            self.services.values().map(|s| (s.name.to_string(), s.spec.depends_on.clone())).collect();
-        for raw in all {
-            let spec = Spec::parse(raw.get()).map_err(RpcError::bad_spec)?;
-            self.check_spec(&spec, &specs).map_err(RpcError::bad_spec)?;
-            deps.insert(spec.name.clone(), spec.depends_on.clone());
-            specs.push((spec, Arc::from(raw.get())));
-        }
-        for (spec, _) in &specs {
-            if let Err(cycle) = graph::dependency_order(&deps, std::slice::from_ref(&spec.name)) {
-                return Err(RpcError::bad_spec(SpecError {
-                    field: "depends_on".into(),
-                    problem: format!("the services wait for each other: {}", cycle.path.join(" -> ")),
-                    fix: "remove one of these dependencies".into(),
-                }));
-            }
-        }
-        Ok(specs)
-    }
-
-    fn check_spec(&self, spec: &Spec, beside: &[(Spec, Arc<str>)]) -> Result<(), SpecError> {
-        let bad = |field: String, problem: String, fix: &str| {
-            Err(SpecError { field, problem, fix: fix.to_owned() })
-        };
-        spec.check_placed(&self.root)?;
-        for (i, socket) in spec.sockets.iter().enumerate() {
-            if socket.mode != SocketMode::Bind {
-                return bad(
-                    format!("sockets[{i}].mode"),
-                    "this shimd knows the mode bind alone".into(),
-                    "leave mode out, or set it to bind",
-                );
-            }
-            let path = spec.socket_path(&self.root, socket);
-            let registered = self.services.values().filter(|s| *s.name != *spec.name).map(|s| &*s.spec);
-            let other = registered.chain(beside.iter().map(|(s, _)| s)).find(|other| {
-                other.name != spec.name
-                    && other.sockets.iter().any(|o| other.socket_path(&self.root, o) == path)
-            });
-            if let Some(other) = other {
-                return bad(
-                    format!("sockets[{i}]"),
-                    format!("{} is declared by the service {} already", path.display(), other.name),
-                    "give each service a socket path of its own, or unregister the other",
-                );
-            }
-        }
-        users::resolve(spec.user.as_deref(), spec.group.as_deref())
-            .map_err(|e| SpecError::new(e.field, e.problem, e.help))?;
-        crate::sys::program::check(spec, &self.root)
-    }
-
-    /// A spec is in the store: it counts from now.
-    pub(super) fn stored(&mut self, specs: Vec<(Spec, Arc<str>)>) {
-        for (spec, json) in specs {
-            let spec = Arc::new(spec);
-            match self.services.get_mut(spec.name.as_str()) {
-                Some(service) => {
-                    service.spec = spec.clone();
-                    service.spec_json = json;
-                    if service.instance.is_none() {
-                        service.sockets = super::service::declared(&spec, &self.root);
-                    }
-                }
-                None => {
-                    let service = Service::new(spec.clone(), json, Machine::new(), &self.root);
-                    self.services.insert(service.name.clone(), service);
-                }
-            }
-            self.dirty.insert(Arc::from(spec.name.as_str()));
-        }
-        self.index_dependents();
-        self.watch_changed = true;
-    }
-
     pub(super) fn index_dependents(&mut self) {
         self.dependents.clear();
         for service in self.services.values() {
@@ -405,9 +261,9 @@ impl Supervisor {
             Ok(name) => name,
             Err(e) => return answer(reply, Err(e)),
         };
-        let (folder, lines) = (self.home.logs(), given.lines.unwrap_or(100));
+        let (logs, lines) = (self.logs.clone(), given.lines.unwrap_or(100));
         tokio::task::spawn_blocking(move || {
-            let rows = logs::tail(&folder, &name, lines).map_err(|e| RpcError::internal(e.to_string()));
+            let rows = logs.tail(&name, lines).map_err(|e| RpcError::internal(e.to_string()));
             answer(reply, rows.and_then(value));
         });
     }
@@ -478,7 +334,7 @@ impl Supervisor {
             socket: self.home.control_socket().display().to_string(),
             home: self.home.state.display().to_string(),
             socket_root: self.root.display().to_string(),
-            troubles: self.troubles.values().cloned().collect(),
+            troubles: self.troubles.values().cloned().chain(self.logs.troubles()).collect(),
         }
     }
 

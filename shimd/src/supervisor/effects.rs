@@ -188,7 +188,6 @@ impl Supervisor {
     /// Waits for the end of an adopted main process: no SIGCHLD tells of it.
     pub(super) fn adopt(&mut self, name: &Arc<str>) {
         let Some(instance) = self.services.get(name).and_then(|s| s.instance.as_ref()) else { return };
-        self.logs.follow(name, limits(&instance.spec));
         let (identity, generation) = (instance.identity.clone(), instance.generation);
         if instance.main_lives {
             self.effect(name, generation, async move {
@@ -293,7 +292,6 @@ impl Supervisor {
         drop_cgroup(instance.tree);
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
         service.intent = Some(self.store.submit(gone));
-        self.logs.closed(name);
         self.dirty.insert(name.clone());
     }
 

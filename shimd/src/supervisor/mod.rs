@@ -11,6 +11,7 @@ mod commands;
 mod effects;
 mod ending;
 mod recovery;
+mod register;
 mod service;
 mod sweep;
 mod waiters;

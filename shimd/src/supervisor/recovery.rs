@@ -8,9 +8,9 @@ use shimd_api::spec::Spec;
 use socket_audit::ListenerId;
 
 use super::Supervisor;
-use super::effects::drop_cgroup;
+use super::effects::{drop_cgroup, limits};
 use super::service::{Instance, Service, declared};
-use crate::core::machine::{Event, Found, Machine};
+use crate::core::machine::{Event, Found, Machine, Want};
 use crate::store::{InstanceRecord, ServiceRecord};
 use crate::sys::identity::Identity;
 use crate::sys::tree::{self, Tree};
@@ -51,11 +51,19 @@ impl Supervisor {
                 let generation = service.instance.as_ref().map_or(0, |i| i.generation);
                 service.generation = service.generation.max(generation);
             }
+            if service.instance.is_none() && durable.restart.is_none() {
+                match service.spec.autostart {
+                    Some(true) if durable.rest.is_none() => service.machine.want = Want::Up,
+                    Some(false) => service.machine.want = Want::Down,
+                    Some(true) | None => {}
+                }
+            }
             for socket in &mut service.sockets {
                 let seen =
                     record.listeners.iter().find(|l| l.path == socket.path && l.boot_id == self.boot_id);
                 socket.known = seen.map(|l| ListenerId { inode: l.inode, cookie: l.cookie });
             }
+            self.logs.follow(&name, limits(service.live_spec()));
             self.services.insert(service.name.clone(), service);
         }
         self.index_dependents();
@@ -66,7 +74,7 @@ impl Supervisor {
     /// stopped before another is started.
     fn unrecorded(&self, service: &Service, marked: &BTreeMap<(String, u64), Vec<i32>>) -> Option<Instance> {
         let of_it = |((name, _), _): &(&(String, u64), &Vec<i32>)| **name == *service.name;
-        let ((name, generation), pids) = marked.iter().filter(of_it).next_back()?;
+        let ((name, generation), pids) = marked.iter().rfind(of_it)?;
         let identity = pids.iter().find_map(|pid| Identity::of(*pid).ok())?;
         let mark = tree::mark(&self.tag, name, *generation);
         Some(Instance {

@@ -323,6 +323,13 @@ impl Service {
         (!words.is_empty()).then(|| words.join("; "))
     }
 
+    /// Whether an entry of this name in one of its folders is one that it is judged by.
+    pub fn looks_at(&self, name: &std::ffi::OsStr, root: &std::path::Path) -> bool {
+        self.sockets.iter().any(|s| s.path.file_name() == Some(name))
+            || self.live_spec().ready.marker.is_some()
+                && self.live_spec().marker_path(root).file_name() == Some(name)
+    }
+
     /// The main process, while it lives.
     pub fn pid(&self) -> Option<i32> {
         self.instance.as_ref().filter(|i| i.main_lives).map(|i| i.identity.pid)

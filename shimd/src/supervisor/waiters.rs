@@ -213,6 +213,7 @@ impl Supervisor {
         }
         self.services.remove(name);
         self.clock.forget(name);
+        self.logs.forget(name);
         self.index_dependents();
         self.watch_changed = true;
         let _ = self.store.submit(Write::Delete { name: name.to_string() });
