@@ -52,7 +52,7 @@ fn requests(world: &World) -> Result {
         (r#"{"jsonrpc": "2.0", "id": 1, "method": "service.start", "params": {"name": 5}}"#, -32602),
         (r#"{"jsonrpc": "2.0", "id": 1, "method": "service.start", "params": {}}"#, -32602),
         (r#"{"jsonrpc": "2.0", "id": 1, "method": "service.set", "params": {}}"#, -32602),
-        (r#"{"jsonrpc": "2.0", "id": 1, "method": "service.list", "params": "all"}"#, -32602),
+        (r#"{"jsonrpc": "2.0", "id": 1, "method": "service.list", "params": "all"}"#, -32600),
     ] {
         let answer = world.exchange(line)?;
         ensure!(answer.field("error").int("code")? == code, "{line}: {code} expected: {answer}");

@@ -85,16 +85,17 @@ impl Stage<'_> {
         self.verdict("web", "dangling")?;
         self.run("proc list")?;
         self.status("web", "failed")?;
-        self.run(&format!("{} | complete | get stderr exit_code", hero.client))?;
+        self.run(&format!("{} | complete | reject stdout", hero.client))?;
 
         self.say("# The cure: everything of the old instance is ended and cleaned, a new one is spawned and verified.");
-        self.run("proc restart web --clean | reject sockets")?;
+        self.run("proc restart web --clean | select name outcome old_pid new_pid stopped_in ready_in")?;
         self.verdict("web", "ok")?;
         self.ask(&hero)?;
 
         self.say("# An old instance that unlinks late: its child removes, a second after the end, whatever lies there by then.");
-        self.fixture("late", "--unlink-late-child 1000")?;
-        self.run("proc restart late --clean | reject sockets")?;
+        self.say("# ($unixd is a small server of the project's own, with the habits of real ones.)");
+        self.fixture("late", "--unlink-late-child '1000'")?;
+        self.run("proc restart late --clean | select name outcome old_pid new_pid stopped_in ready_in")?;
         let path = self.world.socket("late", "rpc.sock");
         holds_for(Duration::from_millis(1500), "the new instance keeps its file", || Ok(path.exists()))?;
         self.say("# A second and a half later:");
@@ -102,7 +103,7 @@ impl Stage<'_> {
 
         self.say("# An old instance whose child, in a session of its own, keeps the listener open.");
         self.fixture("keeper", "--child-holds")?;
-        self.run("proc restart keeper --clean | reject sockets")?;
+        self.run("proc restart keeper --clean | select name outcome old_pid new_pid stopped_in ready_in")?;
         self.verdict("keeper", "ok")?;
         let pid = self.world.service("keeper")?.pid("pid")?;
         let answers = ping(&self.world.socket("keeper", "rpc.sock"))?;
@@ -126,11 +127,12 @@ impl Stage<'_> {
                 answer: "PONG",
             },
             Some(reason) => {
-                let unixd = self.world.unixd();
-                let client = format!("{unixd} ask stream {} ping", path("rpc.sock"));
-                self.say(&format!("# {reason}: a small server of the project's own takes its place."));
+                let client = format!("^$unixd ask stream {} ping", path("rpc.sock"));
+                self.say(&format!(
+                    "# {reason}: a small server of the project's own, $unixd, takes its place."
+                ));
                 Hero {
-                    exec: format!("'{unixd}' '{{socket:rpc.sock}}'"),
+                    exec: "$unixd '{socket:rpc.sock}'".to_owned(),
                     socket: "rpc.sock",
                     client,
                     answer: "pong",
@@ -140,11 +142,9 @@ impl Stage<'_> {
     }
 
     fn fixture(&mut self, name: &str, options: &str) -> Result {
-        let unixd = self.world.unixd();
-        let options: Vec<String> = options.split(' ').map(|option| format!("'{option}'")).collect();
-        let exec = format!("'{unixd}' {} '{{socket:rpc.sock}}'", options.join(" "));
         self.run(&format!(
-            "proc register {{name: {name}, exec: [{exec}], sockets: [rpc.sock], on_missing: report}}"
+            "proc register {{name: {name}, exec: [$unixd {options} '{{socket:rpc.sock}}'], sockets: [rpc.sock], \
+             stop: {{timeout: 2sec}}, on_missing: report}}"
         ))?;
         self.run(&format!("proc start {name}"))?;
         self.status(name, "running")
@@ -154,8 +154,12 @@ impl Stage<'_> {
     fn run(&mut self, command: &str) -> Result<String> {
         self.say(&format!("> {command}"));
         let color = if self.color { "$env.config.use_ansi_coloring = true; " } else { "" };
-        let ran = self.world.nu(&format!("{color}{command} | table --width 130 --index false"))?.success()?;
-        self.say(ran.stdout.trim_end());
+        let unixd = self.world.unixd();
+        let script = format!("let unixd = '{unixd}'; {color}{command} | table --width 120 --index false");
+        let ran = self.world.nu(&script)?.success()?;
+        if !ran.stdout.is_empty() {
+            self.say(ran.stdout.trim_end());
+        }
         Ok(ran.stdout)
     }
 
@@ -201,7 +205,7 @@ impl Stage<'_> {
     }
 
     fn say(&mut self, words: &str) {
-        if words.starts_with("# ") {
+        if words.starts_with("# ") && !words.starts_with("# (") {
             println!();
             self.told.push('\n');
         }
