@@ -155,7 +155,7 @@ impl Stage<'_> {
         self.say(&format!("> {command}"));
         let color = if self.color { "$env.config.use_ansi_coloring = true; " } else { "" };
         let unixd = self.world.unixd();
-        let script = format!("let unixd = '{unixd}'; {color}{command} | table --width 120 --index false");
+        let script = format!("let unixd = '{unixd}'; {color}{command} | table --width 130 --index false");
         let ran = self.world.nu(&script)?.success()?;
         if !ran.stdout.is_empty() {
             self.say(ran.stdout.trim_end());
@@ -170,7 +170,7 @@ impl Stage<'_> {
     }
 
     fn verdict(&mut self, name: &str, verdict: &str) -> Result {
-        self.run(&format!("proc socket-check {name} | select socket verdict reason pid pending backlog"))?;
+        self.run(&format!("proc socket-check {name} | select socket verdict pid reason"))?;
         let rows = self.world.rpc("socket.check", serde_json::json!({"name": name}))?;
         for row in rows.rows()? {
             ensure!(row.text("verdict")? == verdict, "{verdict} was to be seen: {row}");
