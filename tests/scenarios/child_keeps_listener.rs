@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use scenarios::client::ping;
-use scenarios::{Json, Need, Result, World, ensure, processes, scenario, specs};
+use scenarios::{Json, Need, Result, World, ensure, processes, scenario, specs, wait_until};
 use serde_json::json;
 use std::time::Duration;
 
@@ -27,9 +27,15 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-fn holders(world: &World) -> Vec<i32> {
-    let held = world.processes().into_iter().filter(|process| process.command.contains("__hold"));
-    held.map(|process| process.pid).collect()
+/// The child that holds the listener; the service can be up a moment before it is there.
+fn holder(world: &World) -> Result<i32> {
+    wait_until(SOON, "the child holds the listener", || {
+        world
+            .processes()
+            .into_iter()
+            .find(|process| process.command.contains("__hold"))
+            .map(|process| process.pid)
+    })
 }
 
 fn spec(world: &World, option: &str) -> serde_json::Value {
@@ -39,8 +45,7 @@ fn spec(world: &World, option: &str) -> serde_json::Value {
 fn restart_clean(world: &World, option: &str) -> Result {
     world.start_daemon()?;
     let old = world.up(&spec(world, option))?;
-    let holder = holders(world);
-    ensure!(holder.len() == 1, "one holder: {holder:?}");
+    let holder = holder(world)?;
     let restarted = world.nu_json("proc restart kept --clean")?;
     let row = restarted.only()?;
     ensure!(row.text("outcome")? == "restarted", "{row}");
@@ -55,7 +60,7 @@ fn restart_clean(world: &World, option: &str) -> Result {
 fn main_killed(world: &World, option: &str) -> Result {
     world.start_daemon()?;
     let old = world.up(&spec(world, option))?;
-    let holder = holders(world);
+    let holder = holder(world)?;
     processes::signal(old, Signal::SIGKILL);
     let row = scenarios::wait::wait_for(SOON, "not shown as running", || {
         let row = world.service("kept")?;
@@ -65,7 +70,7 @@ fn main_killed(world: &World, option: &str) -> Result {
     let restarted = world.nu_json("proc restart kept --clean")?;
     let row = restarted.only()?;
     ensure!(row.text("outcome")? == "restarted", "{row}");
-    ensure!(!holder.iter().any(|pid| processes::alive(*pid)), "the holder {holder:?} is ended: {row}");
+    ensure!(!processes::alive(holder), "the holder {holder} is ended: {row}");
     ensure!(ping(&world.socket("kept", "rpc.sock"))? == row.pid("new_pid")?, "the new instance answers");
     Ok(())
 }
