@@ -51,6 +51,8 @@ async fn start(by: By, count: usize, text: &str) -> Option<Running> {
         cgroup = Some(cgroups.create("svc", 1).unwrap());
     }
     let mut plan = ExecPlan { cgroup: cgroup.clone(), ..script(&mark, text) };
+    plan.env.insert("TAG".into(), tag);
+    plan.env.insert("PROGRAM".into(), std::env::current_exe().unwrap().display().to_string());
     plan.env.insert("ALIVE".into(), folder.file("alive", "", 0o644).display().to_string());
     let mut pending = begin(&folder, &plan).unwrap();
     let identity = pending.ready().await.unwrap();
@@ -77,13 +79,13 @@ impl Running {
     }
 
     fn all_dead(&self) -> bool {
-        self.pids.iter().all(|id| id.still_alive().is_none())
+        self.pids.iter().all(|id| id.still_alive().unwrap().is_none())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for process in self.pids.iter().filter_map(Identity::still_alive) {
+        for process in self.pids.iter().filter_map(|id| id.still_alive().ok()?) {
             let _ = process.signal(libc::SIGKILL);
         }
         self.main = None;
@@ -266,7 +268,7 @@ async fn recycled_main_process_is_never_signalled() {
     assert!(!tree.signal_main(libc::SIGKILL).unwrap());
     assert_eq!(in_time("the signal", tree.signal_all(libc::SIGKILL)).await.unwrap(), 0);
     in_time("the kill", tree.kill()).await;
-    assert!(id.still_alive().is_some());
+    assert!(id.still_alive().unwrap().is_some());
 }
 
 #[tokio::test]
@@ -293,7 +295,12 @@ async fn cgroup_of_an_instance_is_new_and_never_another_one_s() {
     assert!(error.to_string().contains("svc.1"), "{error}");
     let other = cgroups.create("svc", 2).unwrap();
     assert_eq!(cgroups.create("svc", 2).unwrap(), other, "an empty one is made anew");
-    std::fs::remove_dir(other).unwrap();
+    cgroups.sweep();
+    assert!(!other.exists() && running.tree.cgroup().unwrap().exists(), "only the empty one is swept");
+    in_time("the kill", running.tree.kill()).await;
+    in_time("the cgroup's end", running.tree.remove_cgroup()).await.unwrap();
+    cgroups.sweep();
+    assert!(!cgroups.base().exists());
 }
 
 #[tokio::test]
@@ -304,5 +311,26 @@ async fn cgroup_that_is_not_there_is_no_reason_not_to_run() {
     let service = Service(pending.ready().await.unwrap());
     assert!(!pending.in_cgroup());
     pending.go().await.unwrap();
-    assert!(service.0.still_alive().is_some());
+    assert!(service.0.still_alive().unwrap().is_some());
+}
+
+/// Not a test but a service: the test binary itself, as a daemon that is started from within one of its services.
+#[test]
+fn probe_from_within() {
+    let Ok(tag) = std::env::var("PROBE_FROM_WITHIN") else { return };
+    let cgroups = Cgroups::probe(&tag).unwrap();
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    eprintln!("{}\n{}", cgroups.base().display(), own.lines().find(|l| l.starts_with("0::")).unwrap());
+}
+
+#[tokio::test]
+async fn daemon_started_from_within_a_service_leaves_its_cgroup() {
+    let text =
+        "echo $$; PROBE_FROM_WITHIN=$TAG $PROGRAM --exact probe_from_within --nocapture; exec sleep 1000";
+    let Some(running) = start(By::Cgroup, 1, text).await else { return };
+    let lines = running.folder.lines("err", 2);
+    let base = running.base.as_ref().unwrap();
+    assert_eq!(lines[0], base.display().to_string(), "the same as for the daemon before it");
+    assert!(!lines[1].contains("shimd-"), "{lines:?}");
+    assert_eq!(in_time("the list", running.tree.pids()).await.unwrap(), [running.main().pid()]);
 }

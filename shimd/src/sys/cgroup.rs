@@ -59,7 +59,14 @@ impl Cgroups {
         // Moving a process into a child needs the right to write to the common ancestor's cgroup.procs.
         nix::unistd::eaccess(&own.join("cgroup.procs"), AccessFlags::W_OK)
             .map_err(|e| why_not(format!("{}: {}", own.display(), e.desc())))?;
-        let base = own.join(format!("shimd-{home_tag}"));
+        let name = format!("shimd-{home_tag}");
+        // A daemon that was started from within one of its own services is in that one's cgroup, and leaves it.
+        let home = own.ancestors().find(|a| a.ends_with(&name)).and_then(Path::parent);
+        if let Some(home) = home {
+            fs::write(home.join("cgroup.procs"), "0")
+                .map_err(|e| why_not(format!("{}: {e}", home.display())))?;
+        }
+        let base = home.unwrap_or(&own).join(name);
         make(&base).map_err(|e| why_not(e.to_string()))?;
         match fs::read_to_string(base.join("cgroup.type")) {
             Ok(kind) if kind.trim() != "domain" => {
@@ -80,9 +87,23 @@ impl Cgroups {
     /// `EBUSY` where one of that name still has processes: they are another instance's.
     pub fn create(&self, service: &str, generation: u64) -> Result<PathBuf, CgroupError> {
         let path = self.base.join(format!("{service}.{generation}"));
+        make(&self.base)?; // an empty one is anybody's to remove
         remove_tree(&path)?;
         make(&path)?;
         Ok(path)
+    }
+
+    /// Removes all cgroups of instances that have no process left, as after spawns that failed or a daemon that was
+    /// killed; and the folder of them all, if that leaves it empty. Not while an instance is being started.
+    pub fn sweep(&self) {
+        let emptied = children(&self.base).into_iter().map(|path| remove_tree(&path));
+        for result in emptied.chain(std::iter::once_with(|| rmdir(&self.base))) {
+            if let Err(error) = result
+                && !matches!(error, CgroupError::Refused { errno: Errno::EBUSY, .. })
+            {
+                tracing::warn!(%error, "a cgroup is left behind");
+            }
+        }
     }
 }
 
@@ -127,7 +148,10 @@ pub(crate) fn kill(path: &Path) -> Result<(), CgroupError> {
 
 /// Removes the cgroup and those that the service made beneath it, waiting a little for the kernel to see that the last
 /// process is gone. Fine if it is gone already.
-pub(crate) async fn remove(path: &Path) -> Result<(), CgroupError> {
+///
+/// # Errors
+/// `EBUSY`, where it still has processes after 5 s.
+pub async fn remove(path: &Path) -> Result<(), CgroupError> {
     let deadline = tokio::time::Instant::now() + RMDIR_PATIENCE;
     loop {
         match remove_tree(path) {
@@ -141,11 +165,15 @@ pub(crate) async fn remove(path: &Path) -> Result<(), CgroupError> {
     }
 }
 
-/// rmdir, children first; a cgroup's files go with it.
+/// rmdir, children first, where no process is left in all of it; a cgroup's files go with it.
 fn remove_tree(path: &Path) -> Result<(), CgroupError> {
-    for child in children(path) {
-        remove_tree(&child)?;
+    match pids(path)?.is_empty() {
+        true => children(path).iter().try_for_each(|child| remove_tree(child)).and_then(|()| rmdir(path)),
+        false => Err(refused("remove the cgroup", path, &Errno::EBUSY.into())),
     }
+}
+
+fn rmdir(path: &Path) -> Result<(), CgroupError> {
     match fs::remove_dir(path) {
         Err(e) if !is_gone(&e) => Err(refused("remove the cgroup", path, &e)),
         _ => Ok(()),

@@ -46,23 +46,34 @@ impl Identity {
         })
     }
 
-    /// A pidfd of this very process, if it is alive. A zombie, and another process that has the number by now, are
-    /// `None`; so is a process that cannot be opened.
-    pub fn still_alive(&self) -> Option<PidFd> {
-        self.open().filter(PidFd::is_alive)
+    /// A pidfd of this very process, if it is alive; `None` for a zombie, and where another process has the number.
+    ///
+    /// # Errors
+    /// Where it cannot be told, for want of descriptors say: then the process is not to be taken for dead.
+    pub fn still_alive(&self) -> Result<Option<PidFd>, ProcessError> {
+        Ok(self.open()?.filter(PidFd::is_alive))
     }
 
     /// A pidfd of this very process, also where it is a zombie.
-    pub(crate) fn open(&self) -> Option<PidFd> {
+    pub(crate) fn open(&self) -> Result<Option<PidFd>, ProcessError> {
         if self.boot_id != boot_id() {
-            return None;
+            return Ok(None);
         }
-        let held = PidFd::open(self.pid).ok()?;
+        let Some(held) = unless_gone(PidFd::open(self.pid))? else { return Ok(None) };
         let same = match (self.pidfs_ino, held.inode()) {
             (Some(known), Some(now)) => known == now,
-            _ => ProcStat::held(&held).is_ok_and(|stat| stat.start_ticks == self.start_ticks),
+            _ => unless_gone(ProcStat::held(&held))?.is_some_and(|stat| stat.start_ticks == self.start_ticks),
         };
-        same.then_some(held)
+        Ok(same.then_some(held))
+    }
+}
+
+/// A process that is gone is an answer; everything else that went wrong is not.
+pub(crate) fn unless_gone<T>(result: Result<T, ProcessError>) -> Result<Option<T>, ProcessError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -134,13 +145,13 @@ mod tests {
     #[test]
     fn own_identity_is_alive_and_a_recycled_pid_is_not() {
         let own = Identity::of(std::process::id() as i32).unwrap();
-        assert!(own.still_alive().is_some());
+        assert!(own.still_alive().unwrap().is_some());
         let older = Identity { start_ticks: own.start_ticks - 1, pidfs_ino: None, ..own.clone() };
-        assert!(older.still_alive().is_none(), "another start time is another process");
+        assert!(older.still_alive().unwrap().is_none(), "another start time is another process");
         let other = Identity { pidfs_ino: own.pidfs_ino.map(|i| i + 1), ..own.clone() };
-        assert!(own.pidfs_ino.is_none() || other.still_alive().is_none(), "so is another inode");
+        assert!(own.pidfs_ino.is_none() || other.still_alive().unwrap().is_none(), "so is another inode");
         let before = Identity { boot_id: "an earlier boot".into(), ..own };
-        assert!(before.still_alive().is_none(), "after a boot nothing is the same");
+        assert!(before.still_alive().unwrap().is_none(), "after a boot nothing is the same");
     }
 
     proptest! {

@@ -379,3 +379,47 @@ fn inherited_env(
     env.extend(notify.map(|address| ("NOTIFY_SOCKET".into(), address.into())));
     env
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(vars: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        vars.iter().map(|(k, v)| (k.into(), v.into())).collect()
+    }
+
+    #[test]
+    fn what_speaks_of_the_daemon_is_not_handed_on() {
+        let own = pairs(&[
+            ("PATH", "/bin"),
+            ("LANG", "C"),
+            ("NOTIFY_SOCKET", "/run/n"),
+            ("LISTEN_FDS", "1"),
+            ("WATCHDOG_USEC", "1"),
+            ("JOURNAL_STREAM", "1:2"),
+            ("INVOCATION_ID", "x"),
+            ("SHIMD_INSTANCE", "outer"),
+        ]);
+        let env = inherited_env(own.into_iter(), &BTreeMap::new(), None, "tag/svc/1", None);
+        let expected = [("LANG", "C"), ("PATH", "/bin"), (MARK_VARIABLE, "tag/svc/1")];
+        assert_eq!(env, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    }
+
+    #[test]
+    fn spec_wins_over_user_and_user_over_daemon_and_nobody_over_the_mark() {
+        let user = ResolvedUser {
+            name: "svc".into(),
+            ids: Ids { uid: 4242, gid: 4242, groups: vec![] },
+            home: "/srv".into(),
+            shell: "/bin/false".into(),
+        };
+        let own = pairs(&[("HOME", "/root"), ("USER", "root"), ("XDG_RUNTIME_DIR", "/run/user/0")]);
+        let spec = [("USER", "mine"), (MARK_VARIABLE, "forged"), ("NOTIFY_SOCKET", "forged")];
+        let spec = spec.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let env = inherited_env(own.into_iter(), &spec, Some(&user), "m", Some("@n"));
+        let get = |name: &str| env.get(name).map(String::as_str);
+        assert_eq!((get("HOME"), get("USER"), get("LOGNAME")), (Some("/srv"), Some("mine"), Some("svc")));
+        assert_eq!((get(MARK_VARIABLE), get("NOTIFY_SOCKET")), (Some("m"), Some("@n")));
+        assert_eq!((get("XDG_RUNTIME_DIR"), get("PATH")), (None, Some(DEFAULT_PATH)));
+    }
+}

@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,14 +23,18 @@ use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
 use super::cgroup::{self, CgroupError};
-use super::identity::{Identity, ProcStat};
+use super::identity::{Identity, ProcStat, unless_gone};
 use super::pidfd::{PidFd, ProcessError, errno_of};
 use super::spawn::MARK_VARIABLE;
 
-/// How long to wait before looking again after a look that failed, or that a kill has not emptied.
+/// How long to wait before trying again what has failed.
 const AGAIN: Duration = Duration::from_millis(20);
 /// How old a look may be that nobody signals by.
 const RECENT: Duration = Duration::from_millis(20);
+/// How long to wait before looking again where something may have been missed.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long the killed may take to die before whatever else has come up is killed too.
+const DYING: Duration = Duration::from_secs(1);
 /// A walk of `/proc` follows processes that are born meanwhile for so many listings.
 const CHASES: u32 = 64;
 
@@ -72,6 +77,8 @@ struct Inner {
     mark: String,
     cgroup: Option<PathBuf>,
     memory: Mutex<Memory>,
+    /// Said once what is in the way; it is tried again many times a second.
+    complained: AtomicBool,
 }
 
 /// What earlier looks have seen (without a cgroup).
@@ -87,7 +94,13 @@ impl Tree {
     /// The tree of the instance whose main process is `main`. `cgroup` only if it really runs in there
     /// ([`Pending::in_cgroup`](super::spawn::Pending::in_cgroup)).
     pub fn new(main: Identity, mark: String, cgroup: Option<PathBuf>) -> Tree {
-        Tree(Arc::new(Inner { main, mark, cgroup, memory: Mutex::default() }))
+        Tree(Arc::new(Inner {
+            main,
+            mark,
+            cgroup,
+            memory: Mutex::default(),
+            complained: AtomicBool::new(false),
+        }))
     }
 
     /// The main process.
@@ -150,7 +163,7 @@ impl Tree {
     /// # Errors
     /// `EPERM`, where it has become another user's.
     pub fn signal_main(&self, signal: i32) -> Result<bool, ProcessError> {
-        self.0.main.still_alive().map_or(Ok(false), |main| delivered(&main, signal))
+        self.0.main.still_alive()?.map_or(Ok(false), |main| delivered(&main, signal))
     }
 
     /// Sends `signal` to every process of the tree, and says how many got it.
@@ -167,7 +180,7 @@ impl Tree {
         loop {
             match self.kill_once().await {
                 Ok(true) => return,
-                Ok(false) => {}
+                Ok(false) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) => {
                     self.complain("killed", &error);
                     tokio::time::sleep(AGAIN).await;
@@ -183,6 +196,10 @@ impl Tree {
         while empty < 2 {
             match self.look().await {
                 Ok(Look { live, sure: true }) if live.is_empty() => empty += 1,
+                Ok(Look { live, .. }) if live.is_empty() => {
+                    empty = 0;
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
                 Ok(Look { live, .. }) => {
                     empty = 0;
                     if let Err(error) = all_exited(&live).await {
@@ -212,6 +229,7 @@ impl Tree {
     /// One round: true if nothing is alive after it.
     async fn kill_once(&self) -> Result<bool, TreeError> {
         if let Some(path) = &self.0.cgroup
+            && !cgroup::pids(path)?.contains(&own_pid())
             && cgroup::kill(path).is_ok()
         {
             // The main process is in there, unless somebody has moved it.
@@ -224,7 +242,9 @@ impl Tree {
         blocking(move || stop_marked(&mark)).await?;
         let live = self.look().await?.live;
         signal_each(&live, libc::SIGKILL)?;
-        all_exited(&live).await?;
+        if let Ok(waited) = tokio::time::timeout(DYING, all_exited(&live)).await {
+            waited?;
+        }
         // Twice, as in `gone`.
         Ok(self.is_empty().await? && self.is_empty().await?)
     }
@@ -236,62 +256,72 @@ impl Tree {
 
     async fn look(&self) -> Result<Look, TreeError> {
         let Some(path) = &self.0.cgroup else {
-            return Ok(self.look_in(&*Snapshot::fresh().await?));
+            return Ok(self.look_in(&*Snapshot::fresh().await?)?);
         };
         let mut live = members_of(path)?;
         if !live.iter().any(|p| p.pid() == self.0.main.pid) {
-            live.extend(self.0.main.open());
+            live.extend(self.0.main.open()?);
         }
         live.retain(PidFd::is_alive);
         Ok(Look { live, sure: true })
     }
 
     /// The processes of `snapshot` that belong to the tree, by the signs in this file's header.
-    fn look_in(&self, snapshot: &Snapshot) -> Look {
+    fn look_in(&self, snapshot: &Snapshot) -> Result<Look, ProcessError> {
         let Inner { main, mark, memory, .. } = &*self.0;
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let main_held = main.open();
+        let main_held = main.open()?;
         match main_held {
             Some(_) => memory.main_seen_alive = true,
             None if memory.main_gone_at.is_none() => memory.main_gone_at = boot_ticks(),
             None => {}
         }
-        // The session's number is the main process's own, and could be another's once both are gone. Whoever was born
-        // into it before we saw the main process go is ours.
-        let in_session = |p: &Listed| {
-            let born = p.stat.start_ticks;
-            p.stat.session == main.pid
-                && born >= main.start_ticks
-                && memory.main_seen_alive
-                && memory.main_gone_at.is_none_or(|gone| born <= gone)
-        };
-        let signed = snapshot.processes.iter().filter(|p| p.mark.as_deref() == Some(mark) || in_session(p));
-        let by_sign: Vec<Option<PidFd>> =
-            signed.map(|p| p.hold(|now| now.session == p.stat.session)).collect();
-        let sure = snapshot.complete && by_sign.iter().all(Option::is_some);
-        let remembered = memory.members.values().filter_map(Identity::open);
+        let mut found: Vec<PidFd> = main_held.into_iter().collect();
+        for known in memory.members.values() {
+            found.extend(known.open()?);
+        }
+        let mut sure = snapshot.complete;
+        for p in &snapshot.processes {
+            if p.mark.as_deref() == Some(mark) || memory.in_session(main, snapshot, p) {
+                let held = p.hold(|now| now.session == p.stat.session)?;
+                sure &= held.is_some();
+                found.extend(held);
+            }
+        }
         let mut members: BTreeMap<i32, PidFd> = BTreeMap::new();
-        let mut queue: Vec<PidFd> =
-            main_held.into_iter().chain(remembered).chain(by_sign.into_iter().flatten()).collect();
-        while let Some(parent) = queue.pop() {
+        while let Some(parent) = found.pop() {
             let pid = parent.pid();
             if members.contains_key(&pid) {
                 continue;
             }
-            for child in
-                snapshot.children.get(&pid).into_iter().flatten().filter_map(|&i| snapshot.processes.get(i))
-            {
-                queue.extend(child.hold(|now| now.ppid == pid).filter(|_| !parent.is_reaped()));
+            for child in snapshot.children_of(pid) {
+                found.extend(child.hold(|now| now.ppid == pid)?.filter(|_| !parent.is_reaped()));
             }
             members.insert(pid, parent);
         }
         members.retain(|_, p| p.is_alive());
         memory.members = members.values().filter_map(|p| Some((p.pid(), Identity::held(p).ok()?))).collect();
-        Look { live: members.into_values().collect(), sure }
+        Ok(Look { live: members.into_values().collect(), sure })
     }
 
     fn complain(&self, what: &str, error: &TreeError) {
-        tracing::warn!(instance = self.0.mark, %error, "processes of a service could not be {what}; trying again");
+        if !self.0.complained.swap(true, Ordering::Relaxed) {
+            tracing::warn!(instance = self.0.mark, %error, "processes of a service could not be {what}; trying on");
+        }
+    }
+}
+
+impl Memory {
+    /// The session's number is the main process's own. While one process is left in the session no other can have the
+    /// number; afterwards another one may, and open a session in its turn. So whoever was born into it before we saw
+    /// the main process gone is ours.
+    fn in_session(&self, main: &Identity, snapshot: &Snapshot, p: &Listed) -> bool {
+        let born = p.stat.start_ticks;
+        p.stat.session == main.pid
+            && born >= main.start_ticks
+            && self.main_seen_alive
+            && self.main_gone_at.is_none_or(|gone| born <= gone)
+            && !snapshot.processes.iter().any(|p| p.pid == main.pid && p.stat.start_ticks != main.start_ticks)
     }
 }
 
@@ -343,21 +373,23 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| TreeError::Proc(Errno::ECANCELED))?
 }
 
-/// The numbers of all processes.
+/// The numbers of all processes but our own: a daemon that was started from within a service has that one's mark,
+/// and all its services for children.
 fn listed() -> Result<Vec<i32>, TreeError> {
     let entries = std::fs::read_dir("/proc").map_err(|e| TreeError::Proc(errno_of(&e)))?;
-    Ok(entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    Ok(pids.filter(|&pid| pid != own_pid()).collect())
+}
+
+fn own_pid() -> i32 {
+    std::process::id() as i32
 }
 
 /// The live members of a cgroup: listed, held, and listed again, so that each was there while it was held.
 fn members_of(cgroup: &Path) -> Result<Vec<PidFd>, TreeError> {
     let mut held = Vec::new();
-    for pid in cgroup::pids(cgroup)? {
-        match PidFd::open(pid) {
-            Ok(process) => held.push(process),
-            Err(error) if error.is_gone() => {}
-            Err(error) => return Err(error.into()),
-        }
+    for pid in cgroup::pids(cgroup)?.into_iter().filter(|&pid| pid != own_pid()) {
+        held.extend(unless_gone(PidFd::open(pid))?);
     }
     if !held.is_empty() {
         let still: BTreeSet<i32> = cgroup::pids(cgroup)?.into_iter().collect();
@@ -463,6 +495,13 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    fn children_of(&self, pid: i32) -> impl Iterator<Item = &Listed> {
+        let indices = self.children.get(&pid).into_iter().flatten();
+        indices.filter_map(|&index| self.processes.get(index))
+    }
+}
+
 impl Listed {
     fn read(pid: i32) -> Option<Listed> {
         let stat = ProcStat::read(pid).ok()?;
@@ -470,10 +509,10 @@ impl Listed {
     }
 
     /// Holds the process, if it is the one listed and `still` is true of it.
-    fn hold(&self, still: impl Fn(&ProcStat) -> bool) -> Option<PidFd> {
-        let held = PidFd::open(self.pid).ok()?;
-        let now = ProcStat::held(&held).ok()?;
-        (now.start_ticks == self.stat.start_ticks && still(&now)).then_some(held)
+    fn hold(&self, still: impl Fn(&ProcStat) -> bool) -> Result<Option<PidFd>, ProcessError> {
+        let Some(held) = unless_gone(PidFd::open(self.pid))? else { return Ok(None) };
+        let now = unless_gone(ProcStat::held(&held))?;
+        Ok(now.filter(|now| now.start_ticks == self.stat.start_ticks && still(now)).map(|_| held))
     }
 }
 

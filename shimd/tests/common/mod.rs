@@ -132,7 +132,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if let Some(process) = self.0.still_alive() {
+        if let Ok(Some(process)) = self.0.still_alive() {
             let _ = process.signal(libc::SIGKILL);
         }
         let _ = waitpid(Pid::from_raw(self.pid()), None);
