@@ -94,7 +94,7 @@ impl Supervisor {
         let tree = Tree::new(record.identity.clone(), mark, record.cgroup);
         Some(Instance {
             generation: record.generation,
-            main_lives: record.identity.still_alive().is_some(),
+            main_lives: !matches!(record.identity.still_alive(), Ok(None)),
             identity: record.identity,
             tree,
             spec,

@@ -133,11 +133,13 @@ impl Tree {
         let mut pids = match &self.0.cgroup {
             Some(path) => cgroup::pids(path).unwrap_or_default(),
             None => match Snapshot::recent() {
-                Ok(snapshot) => self.look_in(&snapshot).live.iter().map(PidFd::pid).collect(),
+                Ok(snapshot) => self
+                    .look_in(&snapshot)
+                    .map_or_else(|_| Vec::new(), |look| look.live.iter().map(PidFd::pid).collect()),
                 Err(_) => Vec::new(),
             },
         };
-        if !pids.contains(&self.0.main.pid) && self.0.main.still_alive().is_some() {
+        if !pids.contains(&self.0.main.pid) && matches!(self.0.main.still_alive(), Ok(Some(_))) {
             pids.push(self.0.main.pid);
         }
         pids
@@ -149,7 +151,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError`], where a process cannot be signalled.
     pub async fn stop(&self, signal: i32) -> Result<(), TreeError> {
-        if let Some(main) = self.0.main.still_alive() {
+        if let Some(main) = self.0.main.still_alive()? {
             delivered(&main, signal)?;
             main.exited().await?;
         }
