@@ -353,3 +353,35 @@ impl<'a> Inquiry<'a> {
         self.census.get_or_insert_with(|| Census::take(None).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// What an audit thinks of a path if its dump has missed everything.
+    fn judge_blindly(auditor: &mut Auditor, expect: &Expect) -> Case {
+        let dentry = auditor.mounts.look(&expect.path).unwrap();
+        let at = if dentry.is_some() { At::Socket } else { At::Nothing };
+        let sight = Sight { at, dentry, vfs: dentry.map(|dentry| dentry.vfs()), trouble: None };
+        Inquiry::new(auditor, &Snapshot::default(), None, &[]).judge(expect, sight)
+    }
+
+    #[test]
+    fn what_a_dump_misses_is_asked_for_by_itself_and_otherwise_stays_a_suspicion() {
+        let path = std::env::temp_dir().join(format!("socket-audit-missed-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut auditor = Auditor::new().unwrap();
+        let bare = Expect::path(&path);
+        let known = auditor.confirm(&bare).listener.map(|found| found.id());
+        let expect = Expect { known, owner: Owner::Trusted, ..bare.clone() };
+        let case = judge_blindly(&mut auditor, &bare);
+        assert_eq!(decide(&case.facts), Verdict::Stale);
+        assert!(!case.rests_on_presence(), "an audit goes on to further rounds");
+        assert_eq!(decide(&judge_blindly(&mut auditor, &expect).facts), Verdict::Ok);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(decide(&judge_blindly(&mut auditor, &expect).facts), Verdict::Dangling);
+        drop(listener);
+        assert_eq!(decide(&judge_blindly(&mut auditor, &expect).facts), Verdict::Absent);
+    }
+}
