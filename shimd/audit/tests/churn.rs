@@ -30,7 +30,7 @@ fn crowd(folder: &Path) -> Vec<(UnixListener, PathBuf)> {
     let mut crowd = Vec::new();
     for file in &files {
         let number = fs::File::create(file).unwrap().metadata().unwrap().ino();
-        if number % LISTS == 0 {
+        if number.is_multiple_of(LISTS) {
             fs::remove_file(file).unwrap();
             let path = folder.join(format!("{}-{}", crowd.len(), "x".repeat(40)));
             crowd.push((UnixListener::bind(&path).unwrap(), path));
@@ -95,7 +95,7 @@ fn two_thousand_audits_beside_a_churn_never_err() {
             let expect = &live[round as usize % live.len()];
             let mut asked: Vec<_> = live.iter().map(|expect| (expect.clone(), Verdict::Ok)).collect();
             asked.push((lost.clone(), Verdict::Dangling));
-            if round % 40 == 0 {
+            if round.is_multiple_of(40) {
                 asked.extend(others.clone()); // these take a walk over /proc
                 asked.extend(live.iter().map(|expect| (Expect::path(&expect.path), Verdict::Ok)));
             }

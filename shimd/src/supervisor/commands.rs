@@ -299,7 +299,7 @@ impl Supervisor {
             }
         }
         let finding = self.auditor.confirm(&Expect { path, kind: None, known: None, owner: Owner::Anyone });
-        crate::check::row(&finding)
+        crate::check::row(&finding.path.clone(), &finding)
     }
 
     fn status_record(&self, service: &Service) -> StatusRecord {
