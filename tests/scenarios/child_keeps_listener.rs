@@ -50,8 +50,8 @@ fn restart_clean(world: &World, option: &str) -> Result {
     let row = restarted.only()?;
     ensure!(row.text("outcome")? == "restarted", "{row}");
     ensure!(
-        !processes::alive(old) && !processes::alive(holder[0]),
-        "the old tree {old}, {holder:?} is dead: {row}"
+        !processes::alive(old) && !processes::alive(holder),
+        "the old tree {old}, {holder} is dead: {row}"
     );
     ensure!(ping(&world.socket("kept", "rpc.sock"))? == row.pid("new_pid")?, "the new instance answers");
     Ok(())
