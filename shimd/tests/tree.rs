@@ -325,8 +325,7 @@ fn probe_from_within() {
 
 #[tokio::test]
 async fn daemon_started_from_within_a_service_leaves_its_cgroup() {
-    let text =
-        "echo $$; PROBE_FROM_WITHIN=$TAG $PROGRAM --exact probe_from_within --nocapture; exec sleep 1000";
+    let text = "echo $$; PROBE_FROM_WITHIN=$TAG $PROGRAM --exact probe_from_within --nocapture >/dev/null; exec sleep 1000";
     let Some(running) = start(By::Cgroup, 1, text).await else { return };
     let lines = running.folder.lines("err", 2);
     let base = running.base.as_ref().unwrap();

@@ -132,14 +132,13 @@ impl Tree {
     pub fn pids_now(&self) -> Vec<i32> {
         let mut pids = match &self.0.cgroup {
             Some(path) => cgroup::pids(path).unwrap_or_default(),
-            None => match Snapshot::recent() {
-                Ok(snapshot) => self
-                    .look_in(&snapshot)
-                    .map_or_else(|_| Vec::new(), |look| look.live.iter().map(PidFd::pid).collect()),
-                Err(_) => Vec::new(),
-            },
+            None => {
+                let look = Snapshot::recent().and_then(|snapshot| Ok(self.look_in(&snapshot)?));
+                look.map_or_else(|_| Vec::new(), |look| look.live.iter().map(PidFd::pid).collect())
+            }
         };
-        if !pids.contains(&self.0.main.pid) && matches!(self.0.main.still_alive(), Ok(Some(_))) {
+        // What cannot be told is not said to be dead.
+        if !pids.contains(&self.0.main.pid) && !matches!(self.0.main.still_alive(), Ok(None)) {
             pids.push(self.0.main.pid);
         }
         pids
