@@ -191,19 +191,7 @@ impl Supervisor {
         let (identity, generation) = (instance.identity.clone(), instance.generation);
         if instance.main_lives {
             self.effect(name, generation, async move {
-                loop {
-                    match identity.still_alive() {
-                        Ok(Some(held)) => {
-                            return Outcome::AdoptedExit(
-                                held.exit_status(EXIT_PATIENCE).await.ok().flatten(),
-                            );
-                        }
-                        Ok(None) => return Outcome::AdoptedExit(None),
-                        // No descriptors, say: it is not to be taken for dead.
-                        Err(e) => tracing::warn!("{e}"),
-                    }
-                    tokio::time::sleep(EXIT_PATIENCE).await;
-                }
+                Outcome::AdoptedExit(identity.ended(EXIT_PATIENCE).await)
             });
         }
     }

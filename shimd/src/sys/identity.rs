@@ -3,12 +3,17 @@
 //! A pid alone is reused. In order of strength: the pidfs inode (never reused between two boots, Linux 6.9), the
 //! start time (field 22 of `/proc/<pid>/stat`, in clock ticks), and the boot id, without which neither says anything.
 
+use std::process::ExitStatus;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::pidfd::{PidFd, ProcessError, errno_of};
+
+/// How long to wait before trying again to hold a process.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// One process, told apart from every other one that has or will have its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +57,23 @@ impl Identity {
     /// Where it cannot be told, for want of descriptors say: then the process is not to be taken for dead.
     pub fn still_alive(&self) -> Result<Option<PidFd>, ProcessError> {
         Ok(self.open()?.filter(PidFd::is_alive))
+    }
+
+    /// Waits until this process has ended, and gives its exit status where that can be had within `patience` (see
+    /// [`PidFd::exit_status`]). For want of descriptors it waits on: not to know is not to be dead.
+    pub async fn ended(&self, patience: Duration) -> Option<ExitStatus> {
+        loop {
+            let status = match self.still_alive() {
+                Ok(None) => return None,
+                Ok(Some(held)) => held.exit_status(patience).await,
+                Err(error) => Err(error),
+            };
+            match status {
+                Ok(status) => return status,
+                Err(error) => tracing::warn!(%error, "cannot wait for a process; trying again"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// A pidfd of this very process, also where it is a zombie.
