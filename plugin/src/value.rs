@@ -2,7 +2,7 @@
 //!
 //! | on the wire | in Nushell |
 //! | --- | --- |
-//! | nanoseconds | `duration` |
+//! | nanoseconds | `duration`, rounded as one would say it (see `measured`) |
 //! | RFC 3339 text | `datetime` |
 //! | pid, inode, count | `int` |
 //! | a list of rows | a table |
@@ -17,19 +17,19 @@ use shimd_api::wire::{
 
 /// A wire type that has a form in Nushell.
 pub trait ToValue {
-    /// The columns that a narrow terminal drops last.
+    /// The columns that get their width first.
     const KEYS: &'static [&'static str];
 
     /// The value, every part of it marked with `span`.
     fn to_value(&self, span: Span) -> Value;
 }
 
-/// A table of rows, whose key columns survive a narrow terminal.
+/// A table of rows, whose key columns get their width first.
 pub fn table<T: ToValue>(rows: &[T], span: Span) -> PipelineData {
     PipelineData::value(list(rows, span), Some(key_columns(T::KEYS, span)))
 }
 
-/// Metadata that tells `table` which columns to drop last.
+/// Metadata that tells `table` which columns to give their width first.
 pub fn key_columns(keys: &[&str], span: Span) -> PipelineMetadata {
     PipelineMetadata::default().with_table_width_priority_columns(span, keys)
 }
@@ -70,7 +70,7 @@ impl ToValue for ServiceRow {
                 "status" => text(self.status.as_str(), span),
                 "health_reason" => maybe(self.health_reason.as_deref(), text, span),
                 "pid" => maybe(self.pid, pid, span),
-                "uptime" => maybe(self.uptime, Value::duration, span),
+                "uptime" => maybe(self.uptime, measured, span),
                 "restarts" => count(self.restarts, span),
                 "sockets_ok" => count(self.sockets_ok.into(), span),
                 "sockets" => count(self.sockets.into(), span),
@@ -90,7 +90,7 @@ impl ToValue for ActionRow {
                 "status" => text(self.status.as_str(), span),
                 "health_reason" => maybe(self.health_reason.as_deref(), text, span),
                 "pid" => maybe(self.pid, pid, span),
-                "took" => Value::duration(self.took, span),
+                "took" => measured(self.took, span),
             },
             span,
         )
@@ -108,9 +108,9 @@ impl ToValue for RestartRow {
                 "health_reason" => maybe(self.health_reason.as_deref(), text, span),
                 "old_pid" => maybe(self.old_pid, pid, span),
                 "new_pid" => maybe(self.new_pid, pid, span),
-                "stopped_in" => maybe(self.stopped_in, Value::duration, span),
-                "ready_in" => maybe(self.ready_in, Value::duration, span),
-                "took" => Value::duration(self.took, span),
+                "stopped_in" => maybe(self.stopped_in, measured, span),
+                "ready_in" => maybe(self.ready_in, measured, span),
+                "took" => measured(self.took, span),
                 "cleaned" => Value::list(self.cleaned.iter().map(|path| text(path, span)).collect(), span),
                 "killed" => pids(&self.killed, span),
                 "sockets" => list(&self.sockets, span),
@@ -154,7 +154,7 @@ impl ToValue for StatusRecord {
                 "status" => text(self.status.as_str(), span),
                 "health_reason" => maybe(self.health_reason.as_deref(), text, span),
                 "pid" => maybe(self.pid, pid, span),
-                "uptime" => maybe(self.uptime, Value::duration, span),
+                "uptime" => maybe(self.uptime, measured, span),
                 "restarts" => count(self.restarts, span),
                 "sockets_ok" => count(self.sockets_ok.into(), span),
                 "sockets" => list(&self.sockets, span),
@@ -174,7 +174,7 @@ impl ToValue for ShimInfo {
             record! {
                 "pid" => pid(self.pid, span),
                 "version" => text(&self.version, span),
-                "uptime" => Value::duration(self.uptime, span),
+                "uptime" => measured(self.uptime, span),
                 "services" => count(self.services, span),
                 "socket" => text(&self.socket, span),
                 "home" => text(&self.home, span),
@@ -218,6 +218,18 @@ fn maybe<T>(value: Option<T>, show: impl FnOnce(T, Span) -> Value, span: Span) -
 
 fn text(text: &str, span: Span) -> Value {
     Value::string(text, span)
+}
+
+/// A measured duration. Nushell shows each unit down to the nanosecond, which is noise
+/// in the reader's way: two units will do, and whole seconds from a minute on.
+fn measured(ns: i64, span: Span) -> Value {
+    let unit = match ns {
+        ..1_000_000 => 1,
+        ..1_000_000_000 => 1_000,
+        ..60_000_000_000 => 1_000_000,
+        _ => 1_000_000_000,
+    };
+    Value::duration(ns / unit * unit, span)
 }
 
 fn pid(pid: i32, span: Span) -> Value {
@@ -376,6 +388,15 @@ mod tests {
         let value = time("2026-01-02T03:04:05.678Z", Span::test_data());
         assert_eq!(value.as_date().unwrap().to_rfc3339(), "2026-01-02T03:04:05.678+00:00");
         assert_eq!(time("soon", Span::test_data()), Value::test_string("soon"));
+    }
+
+    #[test]
+    fn measured_durations_read_well() {
+        let shown = |ns| measured(ns, Span::test_data()).to_expanded_string("", &Default::default());
+        assert_eq!(shown(850_123), "850µs 123ns");
+        assert_eq!(shown(26_610_205), "26ms 610µs");
+        assert_eq!(shown(7_503_442_001), "7sec 503ms");
+        assert_eq!(shown(7_384_999_999_999), "2hr 3min 4sec");
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl PluginCommand for List {
                 result: None,
             },
             Example {
-                example: "proc list | where sockets_ok < sockets | proc socket-check",
+                example: "proc list | where $it.sockets_ok < $it.sockets | proc socket-check",
                 description: "See what is wrong with the sockets of services that have a bad one",
                 result: None,
             },
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn the_examples_hold() {
         let daemon = FakeDaemon::start();
-        Nu::at(&daemon).test_command_examples(&List).unwrap();
+        Nu::at(&daemon).examples_hold(&List);
     }
 
     #[test]

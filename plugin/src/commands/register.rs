@@ -5,9 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{
-    Example, LabeledError, PipelineData, ShellError, Signature, Span, SyntaxShape, Type, Value, record,
-};
+use nu_protocol::{Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value, record};
 use serde_json::{Value as Json, json};
 use shimd_api::wire::ChangeRow;
 use shimd_api::{ClientError, RpcError, Spec, rpc::kind};
@@ -262,17 +260,17 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 /// Nushell's own `from nuon`.
 fn from_nuon(engine: &EngineInterface, text: String, span: Span) -> Result<Value, String> {
-    let parse = || -> Result<Value, ShellError> {
-        let decl = engine.find_decl("from nuon")?.ok_or_else(|| ShellError::NushellFailed {
-            msg: "this Nushell has no command `from nuon`".into(),
-        })?;
+    let parse = || -> Result<Value, LabeledError> {
+        let decl = engine
+            .find_decl("from nuon")?
+            .ok_or_else(|| LabeledError::new("this Nushell has no command `from nuon`"))?;
         let text = PipelineData::value(Value::string(text, span), None);
         match engine.call_decl(decl, EvaluatedCall::new(span), text, true, false)?.into_value(span)? {
-            Value::Error { error, .. } => Err(*error),
+            Value::Error { error, .. } => Err((*error).into()),
             value => Ok(value),
         }
     };
-    parse().map_err(|error| innermost(&LabeledError::from(error)))
+    parse().map_err(|error| innermost(&error))
 }
 
 /// What an error says at its heart: the parser's own words, not that of the command around it.
@@ -332,7 +330,7 @@ mod tests {
     #[test]
     fn the_examples_hold() {
         let daemon = FakeDaemon::start();
-        Nu::at(&daemon).test_command_examples(&Register).unwrap();
+        Nu::at(&daemon).examples_hold(&Register);
     }
 
     #[test]

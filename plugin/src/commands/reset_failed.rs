@@ -78,6 +78,6 @@ mod tests {
     #[test]
     fn the_examples_hold() {
         let daemon = FakeDaemon::start();
-        Nu::at(&daemon).test_command_examples(&ResetFailed).unwrap();
+        Nu::at(&daemon).examples_hold(&ResetFailed);
     }
 }

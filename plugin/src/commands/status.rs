@@ -81,7 +81,6 @@ impl PluginCommand for Status {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::testing::{FakeDaemon, Nu, at};
     use nu_protocol::Value;
 

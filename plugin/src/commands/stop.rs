@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn the_examples_hold() {
         let daemon = FakeDaemon::start();
-        Nu::at(&daemon).test_command_examples(&Stop).unwrap();
+        Nu::at(&daemon).examples_hold(&Stop);
     }
 
     #[test]

@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_examples_hold() {
         let daemon = FakeDaemon::start();
-        Nu::at(&daemon).test_command_examples(&Unregister).unwrap();
+        Nu::at(&daemon).examples_hold(&Unregister);
     }
 
     #[test]

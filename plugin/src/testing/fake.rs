@@ -3,16 +3,15 @@
 //! It knows two services, `redis` (running) and `web` (failed: one of its two sockets is dangling).
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use serde_json::{Value as Json, json};
-
-use super::Folder;
 
 /// How the daemon answers whatever comes after `shim.info`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,47 +34,31 @@ pub enum Manner {
 
 /// The stand-in, gone with the value.
 pub struct FakeDaemon {
-    home: Folder,
-    stop: Arc<AtomicBool>,
+    listener: UnixListener,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     manner: Manner,
+    pid: u32,
     socket: PathBuf,
     requests: Mutex<Vec<Json>>,
     clients: Mutex<Vec<UnixStream>>,
 }
 
 impl FakeDaemon {
-    /// One of good manners.
-    pub fn start() -> FakeDaemon {
-        Self::with(Manner::Good)
-    }
-
-    /// One of these manners, in a home of its own.
-    pub fn with(manner: Manner) -> FakeDaemon {
-        Self::in_home(Folder::new(), manner)
-    }
-
-    /// One of these manners, in this home.
-    pub fn in_home(home: Folder, manner: Manner) -> FakeDaemon {
-        let socket = home.path().join("rpc.sock");
+    /// One in this home, which says that it is this process.
+    pub fn at(home: &Path, manner: Manner, pid: u32) -> FakeDaemon {
+        let socket = home.join("rpc.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let shared =
-            Arc::new(Shared { manner, socket, requests: Mutex::default(), clients: Mutex::default() });
+        let shared = Shared { manner, pid, socket, requests: Mutex::default(), clients: Mutex::default() };
+        let shared = Arc::new(shared);
         let thread = std::thread::spawn({
-            let (stop, shared) = (stop.clone(), shared.clone());
-            move || serve(&listener, &stop, &shared)
+            let (listener, shared) = (listener.try_clone().unwrap(), shared.clone());
+            move || serve(&listener, &shared)
         });
-        FakeDaemon { home, stop, shared, thread: Some(thread) }
-    }
-
-    /// Its `SHIMD_HOME`.
-    pub fn home(&self) -> &Path {
-        self.home.path()
+        FakeDaemon { listener, shared, thread: Some(thread) }
     }
 
     /// What it was asked, `shim.info` left out.
@@ -86,8 +69,8 @@ impl FakeDaemon {
 
 impl Drop for FakeDaemon {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = UnixStream::connect(&self.shared.socket);
+        // Ends the thread's wait for a client, also where the socket's file is gone.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
         for client in self.shared.clients.lock().unwrap().drain(..) {
             let _ = client.shutdown(std::net::Shutdown::Both);
         }
@@ -97,12 +80,8 @@ impl Drop for FakeDaemon {
     }
 }
 
-fn serve(listener: &UnixListener, stop: &AtomicBool, shared: &Arc<Shared>) {
-    for client in listener.incoming() {
-        if stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let client = client.unwrap();
+fn serve(listener: &UnixListener, shared: &Arc<Shared>) {
+    for client in listener.incoming().map_while(Result::ok) {
         shared.clients.lock().unwrap().push(client.try_clone().unwrap());
         let shared = shared.clone();
         std::thread::spawn(move || talk(client, &shared));
@@ -125,7 +104,7 @@ fn talk(mut client: UnixStream, shared: &Shared) {
 fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::Result<bool> {
     let (method, params) = (request["method"].as_str().unwrap(), &request["params"]);
     if method == "shim.info" {
-        let mut info = canned::info(&shared.socket);
+        let mut info = canned::info(shared);
         if let Manner::Version(version) = shared.manner {
             info = json!({ "version": version, "pid": info["pid"] });
         }
@@ -158,7 +137,7 @@ fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::
         }
         Manner::Good | Manner::Version(_) => {}
     }
-    let response = match canned::result(method, params, &shared.socket) {
+    let response = match canned::result(method, params, shared) {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }),
         Err(error) => json!({ "jsonrpc": "2.0", "id": request["id"], "error": error }),
     };
@@ -181,15 +160,15 @@ mod canned {
 
     const SINCE: &str = "2026-01-02T03:04:05.678Z";
 
-    pub fn info(socket: &Path) -> Json {
-        // A pid that no process has: beyond the kernel's largest.
+    pub fn info(shared: &Shared) -> Json {
+        let socket = &shared.socket;
         json!({
-            "pid": 4_194_305, "version": env!("CARGO_PKG_VERSION"), "uptime": 3_600_000_000_000_i64, "services": 2,
+            "pid": shared.pid, "version": env!("CARGO_PKG_VERSION"), "uptime": 3_600_000_000_000_i64, "services": 2,
             "socket": socket, "home": socket.parent(), "socket_root": "/run/sockets", "troubles": [],
         })
     }
 
-    pub fn result(method: &str, params: &Json, socket: &Path) -> Result<Json, Json> {
+    pub fn result(method: &str, params: &Json, shared: &Shared) -> Result<Json, Json> {
         let names = names(params)?;
         let rows = |row: fn(&str) -> Json| Ok(names.iter().map(|name| row(name)).collect::<Json>());
         match method {
@@ -207,7 +186,7 @@ mod canned {
             "service.delete" => rows(|name| json!({ "name": name, "change": "deleted" })),
             "service.set" => set(params),
             "socket.check" => Ok(names.iter().flat_map(|name| sockets(name)).collect()),
-            "shim.shutdown" => Ok(info(socket)),
+            "shim.shutdown" => Ok(info(shared)),
             _ => Err(json!({ "code": -32601, "message": format!("no method {method:?}") })),
         }
     }

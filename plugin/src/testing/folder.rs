@@ -7,11 +7,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// A new, empty folder.
+    /// A new, empty folder among the temporary ones.
     pub fn new() -> Folder {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// A new, empty folder in this one.
+    pub fn below(parent: &Path) -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("nu-proc-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         std::fs::create_dir(&path).unwrap();
         Folder(path)
     }

@@ -38,20 +38,17 @@ impl Nu {
     }
 
     /// What `source` gives.
-    pub fn value(&mut self, source: &str) -> Result<Value, ShellError> {
-        match self.0.eval(source)?.into_value(Span::test_data())? {
-            Value::Error { error, .. } => Err(*error),
+    pub fn value(&mut self, source: &str) -> Result<Value, LabeledError> {
+        let data = self.0.eval(source).map_err(plain)?;
+        match data.into_value(Span::test_data()).map_err(plain)? {
+            Value::Error { error, .. } => Err(plain(*error)),
             value => Ok(value),
         }
     }
 
     /// The error that `source` ends in.
     pub fn error(&mut self, source: &str) -> LabeledError {
-        match self.value(source) {
-            Err(ShellError::LabeledError(error)) => *error,
-            Err(other) => other.into(),
-            Ok(value) => panic!("{source} gave {value:?}"),
-        }
+        self.value(source).expect_err(source)
     }
 
     /// What of `source`, the last that was run, the error's first label marks.
@@ -60,8 +57,16 @@ impl Nu {
         String::from_utf8(self.0.engine_state().get_span_contents(span).to_vec()).unwrap()
     }
 
-    /// Runs the command's examples that have a result.
-    pub fn test_command_examples(&mut self, command: &impl PluginCommand) -> Result<(), ShellError> {
-        self.0.test_command_examples(command)
+    /// The command's examples give the results that they show.
+    pub fn examples_hold(&mut self, command: &impl PluginCommand) {
+        self.0.test_command_examples(command).unwrap();
+    }
+}
+
+/// The labelled error that a plugin gave, not one about it.
+fn plain(error: ShellError) -> LabeledError {
+    match error {
+        ShellError::LabeledError(error) => *error,
+        other => other.into(),
     }
 }

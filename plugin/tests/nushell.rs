@@ -1,0 +1,248 @@
+//! The plugin in the real Nushell, against a stand-in for `shimd`.
+//!
+//! This program is that stand-in as well: linked as `shimd` beside the plugin it is what `shimd run --detach` starts, and
+//! does as `$SHIMD_HOME/manner` says. Without a Nushell of the right version every test is reported as ignored.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on is to stop there
+
+#[path = "../src/testing/fake.rs"]
+mod fake;
+#[path = "../src/testing/folder.rs"]
+mod folder;
+#[path = "nushell/world.rs"]
+mod world;
+
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value as Json, json};
+
+use fake::Manner;
+use world::World;
+
+/// A test: its name, and what it does.
+type Test = (&'static str, fn());
+
+const TESTS: &[Test] = &[
+    ("examples_run", examples_run),
+    ("help_is_complete", help_is_complete),
+    ("each_code_is_read_from_details", each_code_is_read_from_details),
+    ("rows_flow_between_commands", rows_flow_between_commands),
+    ("arguments_win_inside_each", arguments_win_inside_each),
+    ("nuon_files_are_parsed_by_nushell", nuon_files_are_parsed_by_nushell),
+    ("key_columns_survive_a_narrow_terminal", key_columns_survive_a_narrow_terminal),
+    ("progress_is_silent_without_a_terminal", progress_is_silent_without_a_terminal),
+    ("ctrl_c_ends_a_wait", ctrl_c_ends_a_wait),
+    ("a_command_that_acts_starts_a_daemon", a_command_that_acts_starts_a_daemon),
+    ("a_pipe_is_not_held_by_the_daemon", a_pipe_is_not_held_by_the_daemon),
+    ("a_daemon_that_cannot_start_says_why", a_daemon_that_cannot_start_says_why),
+    ("two_commands_at_once_share_a_daemon", two_commands_at_once_share_a_daemon),
+    ("a_stopped_daemon_is_gone", a_stopped_daemon_is_gone),
+];
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("run") {
+        return world::stand_in();
+    }
+    let arguments = Arguments::from_args();
+    let ignored = world::nushell().is_none();
+    if ignored {
+        eprintln!("no Nushell {}: set SCENARIOS_NU, or put it on PATH", world::NU_VERSION);
+    }
+    let trials = TESTS.iter().map(|(name, test)| {
+        let run = move || std::panic::catch_unwind(test).map_err(|_| Failed::from("see the panic above"));
+        Trial::test(*name, run).with_ignored_flag(ignored)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// Every example in the help of every command, each in a world of its own.
+fn examples_run() {
+    let world = World::good();
+    let find =
+        "scope commands | where name =~ '^proc' and type == plugin | get examples | flatten | get example";
+    let examples = world.json(find);
+    let examples: Vec<&str> =
+        examples.as_array().unwrap().iter().map(|example| example.as_str().unwrap()).collect();
+    assert!(examples.len() > 20, "{examples:?}");
+    for example in examples {
+        let world = World::good();
+        world.file("web.nuon", "{name: web, exec: [web], settle: 200ms}");
+        let ran = world.nu(&format!("{example} | to json -r"));
+        assert!(ran.status.success(), "{example}\n{}", ran.stderr);
+    }
+}
+
+fn help_is_complete() {
+    let world = World::good();
+    let help = world.nu("proc").stdout;
+    for part in ["proc socket-check", "proc register", "proc shim start", "Run services"] {
+        assert!(help.contains(part), "no {part} in {help}");
+    }
+    let bare = "scope commands | where name =~ '^proc ' and type == plugin | where ($it.examples | is-empty) or \
+                ($it.search_terms | is-empty) or category != services | get name";
+    assert_eq!(world.json(bare), json!([]));
+}
+
+fn each_code_is_read_from_details() {
+    let code = |world: &World, source: &str| world.error(source)["details"]["code"].clone();
+    let good = World::good();
+    for (source, expected) in [
+        ("proc status nowhere", "proc::unknown_service"),
+        ("proc start", "proc::bad_input"),
+        ("5 | proc start", "proc::bad_input"),
+        ("proc restart web --clean --fail", "proc::failed"),
+        ("proc register {name: 'a/b', exec: [a]}", "proc::bad_spec"),
+        ("proc register {name: a, exec: []}", "proc::bad_spec"),
+        ("with-env {SHIMD_HOME: here} { proc list }", "proc::bad_home"),
+        ("with-env {SHIMD_HOME: /nonexistent} { proc list }", "proc::no_daemon"),
+    ] {
+        assert_eq!(code(&good, source), expected, "{source}");
+    }
+    assert_eq!(code(&World::with(Manner::Version("9.0.0")), "proc list"), "proc::version");
+    assert_eq!(code(&World::with(Manner::Garbage), "proc list"), "proc::version");
+    assert_eq!(code(&World::with(Manner::OddResult), "proc list"), "proc::version");
+    assert_eq!(code(&World::with(Manner::DieMidAnswer), "proc list"), "proc::failed");
+    let error = good.error("proc status nowhere");
+    assert_eq!(error["details"]["help"], "proc list names them");
+    assert_eq!(error["details"]["labels"][0]["text"], "not registered");
+}
+
+fn rows_flow_between_commands() {
+    let world = World::good();
+    let outcomes = world.json("proc list | where status == failed | proc restart --clean | get outcome");
+    assert_eq!(outcomes, json!(["failed"]));
+    assert_eq!(world.json("proc list | where status == backoff | proc restart --clean"), json!([]));
+    assert_eq!(world.json("proc socket-check | where verdict != ok | proc start | get name"), json!(["web"]));
+    assert_eq!(world.json("proc status redis | get spec | proc register | get change"), json!(["unchanged"]));
+    assert_eq!(world.json("[redis web] | proc stop | get status"), json!(["inactive", "inactive"]));
+    assert_eq!(world.json("proc list | get 0.uptime | describe"), json!("duration"));
+    assert_eq!(world.json("proc socket-check web | get 0.since | describe"), json!("datetime"));
+}
+
+fn arguments_win_inside_each() {
+    let world = World::good();
+    assert_eq!(
+        world.json("[redis web] | each { |name| proc status $name | get name }"),
+        json!(["redis", "web"])
+    );
+    assert_eq!(world.json("1..2 | each { |n| proc list web | get 0.name }"), json!(["web", "web"]));
+    let rows = "[{port: 1, to: redis}] | each { |row| proc start $row.to | get 0.name }";
+    assert_eq!(world.json(rows), json!(["redis"]));
+}
+
+fn nuon_files_are_parsed_by_nushell() {
+    let world = World::good();
+    world.file(
+        "one.nuon",
+        "{name: one, exec: [one --port 80] # a comment\n settle: 200ms, log: {max_size: 1MB}}",
+    );
+    world.file("two.nuon", "[[name, exec]; [two, [a]], [three, [b]]]");
+    world.file("torn.nuon", "{name: web, exec: [");
+    world.file("closure.nuon", "{name: web, exec: [{|| 1}]}");
+    assert_eq!(world.json("proc register one.nuon"), json!([{ "name": "one", "change": "created" }]));
+    let specs = "cd /; ['~/two.nuon' '~/one.nuon'] | proc register | get name";
+    assert_eq!(world.json(specs), json!(["two", "three", "one"]));
+    let sent: Vec<Json> =
+        world.requests().into_iter().map(|request| request["params"]["spec"].clone()).collect();
+    let spec = json!({ "name": "one", "exec": ["one", "--port", "80"], "settle": 200_000_000, "log": { "max_size": 1_000_000 } });
+    assert_eq!(sent.first(), Some(&spec));
+    for torn in ["torn.nuon", "closure.nuon"] {
+        let error = world.error(&format!("proc register {torn}"));
+        assert_eq!(error["details"]["code"], "proc::bad_spec");
+        let message = error["msg"].as_str().unwrap();
+        assert!(message.starts_with(&world.path(torn)) && message.contains("not NUON: "), "{message}");
+    }
+}
+
+/// Up to 120 columns `table` drops columns from the right, whatever is said of them: the first ones are to be the keys.
+fn key_columns_survive_a_narrow_terminal() {
+    let world = World::good();
+    let table = world.nu("proc socket-check | table --width 80").stdout;
+    for part in ["service", "socket", "verdict", "dangling"] {
+        assert!(table.contains(part), "no {part} in\n{table}");
+    }
+    let table = world.nu("proc list | table --width 60").stdout;
+    for part in ["name", "status", "health_reason", "failed", "missing"] {
+        assert!(table.contains(part), "no {part} in\n{table}");
+    }
+    let first = "proc list | metadata | get table_width_priority_columns";
+    assert_eq!(world.json(first), json!(["name", "status", "health_reason"]));
+}
+
+fn progress_is_silent_without_a_terminal() {
+    let ran = World::with(Manner::Slow(3)).nu("proc restart redis | get 0.outcome");
+    assert_eq!((ran.stdout.trim(), ran.stderr.as_str()), ("restarted", ""));
+}
+
+fn ctrl_c_ends_a_wait() {
+    let world = World::with(Manner::Hang);
+    let nu = world.start("proc restart redis");
+    world.wait("the request", || !world.requests().is_empty());
+    nu.interrupt();
+    let ran = nu.ends_within(Duration::from_secs(2));
+    assert!(ran.stderr.contains("cancelled"), "{}", ran.stderr);
+}
+
+fn a_command_that_acts_starts_a_daemon() {
+    let world = World::without_daemon("serve");
+    assert_eq!(world.error("proc list")["details"]["code"], "proc::no_daemon");
+    // The socket file of a daemon that died.
+    drop(UnixListener::bind(world.home().join("rpc.sock")).unwrap());
+    assert_eq!(world.error("proc list")["details"]["code"], "proc::no_daemon");
+    std::fs::remove_file(world.home().join("rpc.sock")).unwrap();
+    assert_eq!(world.json("proc start redis | get status"), json!(["running"]));
+    assert_eq!(world.json("proc list | get name"), json!(["redis", "web"]));
+    let home = world.path("");
+    let told = world.told();
+    assert_eq!(told["arguments"], json!(["run", "--detach"]));
+    assert_eq!(told["folder"], "/");
+    assert_eq!(told["SHIMD_HOME"], home.trim_end_matches('/'));
+    assert_eq!(told["SECRET"], Json::Null);
+    assert!(told["PATH"].as_str().unwrap().contains("/bin"));
+}
+
+fn a_pipe_is_not_held_by_the_daemon() {
+    let world = World::without_daemon("serve");
+    let mut nu = world.start("proc shim start | get version");
+    // Until every writer has closed its end: the shell, the plugin, and whoever inherited it.
+    let mut output = String::new();
+    nu.output().read_to_string(&mut output).unwrap();
+    assert_eq!(output.trim(), env!("CARGO_PKG_VERSION"));
+    assert_eq!(world.json("proc list | length"), json!(2), "the daemon lives on");
+    let mut errors = String::new();
+    nu.errors().read_to_string(&mut errors).unwrap();
+    assert_eq!(errors, "");
+}
+
+fn a_daemon_that_cannot_start_says_why() {
+    let world = World::without_daemon("fail");
+    let error = world.error("proc start redis");
+    assert_eq!(error["details"]["code"], "proc::no_daemon");
+    let message = error["msg"].as_str().unwrap();
+    assert!(message.contains("exit status: 1") && message.contains("shimd: the store is full"), "{message}");
+    assert!(error["details"]["help"].as_str().unwrap().contains("shimd.log"));
+}
+
+fn two_commands_at_once_share_a_daemon() {
+    let world = World::without_daemon("serve");
+    let both: Vec<_> = (0..2).map(|_| world.start("proc start redis | get 0.status")).collect();
+    for nu in both {
+        let ran = nu.ends_within(Duration::from_secs(30));
+        assert!(ran.status.success(), "{}", ran.stderr);
+        assert_eq!(ran.stdout.trim(), "running");
+    }
+}
+
+fn a_stopped_daemon_is_gone() {
+    let world = World::without_daemon("serve");
+    // In one shell, so that its plugin is the daemon's parent: no zombie may look like a daemon that lives.
+    let source = "proc shim start; let old = proc shim stop | get pid; \
+                  let new = proc shim start | get pid; {old: ($old != $new), list: (proc list | length)}";
+    assert_eq!(world.json(source), json!({ "old": true, "list": 2 }));
+    world.nu("proc shim stop");
+    assert_eq!(world.error("proc shim stop")["details"]["code"], "proc::no_daemon");
+}
