@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("restart_policy::always", &[Need::Daemon], always),
         scenario("restart_policy::killed_is_a_failure", &[Need::Daemon], killed),
         scenario("restart_policy::stop_during_backoff", &[Need::Daemon], stop_in_backoff),
+        scenario("restart_policy::start_while_remains_are_ended", &[Need::Daemon], start_over_remains),
     ]
 }
 
@@ -138,4 +139,23 @@ fn stop_in_backoff(world: &World) -> Result {
         ensure!(starts(world) == 1, "{} starts", starts(world));
         Ok(())
     })
+}
+
+/// Its main process is killed, a child is left, and the stop time-out is running: a start now is a start, not the news of
+/// the old failure.
+fn start_over_remains(world: &World) -> Result {
+    world.start_daemon()?;
+    let spec = spec(world, &["--child-holds"], json!({"policy": "never"}));
+    let old = world.up(&specs::with(spec, json!({"stop": {"timeout": "2sec"}})))?;
+    wait_until(SOON, "its child holds the listener", || {
+        world.processes().iter().any(|process| process.command.contains("__hold"))
+    })?;
+    processes::signal(old, Signal::SIGKILL);
+    wait_until(SOON, "its end is noticed", || {
+        world.service("svc").is_ok_and(|row| row.field("status") != "running")
+    })?;
+    let started = world.rpc("service.start", json!({"name": "svc"}))?;
+    let row = started.only()?;
+    ensure!(row.text("status")? == "running" && row.pid("pid")? != old, "{row}");
+    Ok(())
 }
