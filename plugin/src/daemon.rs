@@ -66,6 +66,11 @@ impl<'a> Daemon<'a> {
         Ok(Daemon { engine, client, blame })
     }
 
+    /// What the command is about.
+    pub fn blame(&self) -> &Blame {
+        &self.blame
+    }
+
     /// One request.
     ///
     /// # Errors

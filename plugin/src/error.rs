@@ -116,24 +116,30 @@ pub fn bad_spec(problem: String, label: impl Into<String>, span: Span, help: &st
     labelled(kind::BAD_SPEC, problem, label, span, help)
 }
 
-/// What `--fail` makes of rows that are not as wished: each by its name, and why.
+/// What `--fail` makes of rows that are not as wished: each by its name, and why. Every name that was given is labelled.
 ///
 /// # Errors
 /// `proc::failed`, if there is any such row.
 pub fn fail_if_any(
     what: &str,
     rows: impl Iterator<Item = (String, String)>,
-    head: Span,
+    blame: &Blame,
 ) -> Result<(), LabeledError> {
     let rows: Vec<(String, String)> = rows.collect();
     let Some((first, _)) = rows.first() else { return Ok(()) };
     let reasons: Vec<String> = rows.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-    let help = if first.contains(['/', '@']) {
-        format!("proc socket-check {first}")
-    } else {
-        format!("proc status {first}")
-    };
-    Err(labelled(kind::FAILED, format!("{what}: {}", reasons.join("; ")), "asked to --fail", head, &help))
+    let show = if first.contains(['/', '@']) { "proc socket-check" } else { "proc status" };
+    let is_bad = |name: &&Spanned<String>| rows.iter().any(|(bad, _)| *bad == name.item);
+    let mut spans: Vec<Span> = blame.names.iter().filter(is_bad).map(|name| name.span).collect();
+    // Names that came through the pipeline share the span of the command that gave them.
+    spans.dedup();
+    if spans.is_empty() {
+        spans.push(blame.head);
+    }
+    let error = LabeledError::new(format!("{what}: {}", reasons.join("; ")))
+        .with_code(format!("proc::{}", kind::FAILED))
+        .with_help(format!("{show} {first}"));
+    Err(spans.into_iter().fold(error, |error, span| error.with_label(what, span)))
 }
 
 /// A daemon that was told to end, and has not yet.

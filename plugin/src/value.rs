@@ -220,14 +220,14 @@ fn text(text: &str, span: Span) -> Value {
     Value::string(text, span)
 }
 
-/// A measured duration. Nushell shows each unit down to the nanosecond, which is noise
-/// in the reader's way: two units will do, and whole seconds from a minute on.
+/// A measured duration. Nushell shows every unit down to the nanosecond, which is noise in the reader's way: two units
+/// will do, and whole seconds from a minute on.
 fn measured(ns: i64, span: Span) -> Value {
     let unit = match ns {
+        60_000_000_000.. => 1_000_000_000,
+        1_000_000_000..60_000_000_000 => 1_000_000,
+        1_000_000..1_000_000_000 => 1_000,
         ..1_000_000 => 1,
-        ..1_000_000_000 => 1_000,
-        ..60_000_000_000 => 1_000_000,
-        _ => 1_000_000_000,
     };
     Value::duration(ns / unit * unit, span)
 }

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         return world::stand_in();
     }
     let arguments = Arguments::from_args();
+    let _programs = world::place_programs();
     let ignored = world::nushell().is_none();
     if ignored {
         eprintln!("no Nushell {}: set SCENARIOS_NU, or put it on PATH", world::NU_VERSION);

@@ -95,7 +95,7 @@ if one is not, all of it is done once more before the outcome is failed."
         let rows: Vec<RestartRow> = daemon.ask_long("service.restart", params)?;
         if call.has_flag("fail")? {
             let failed = rows.iter().filter(|row| row.outcome != "restarted");
-            error::fail_if_any("did not come up again", failed.map(reason), call.head)?;
+            error::fail_if_any("did not come up again", failed.map(reason), daemon.blame())?;
         }
         Ok(value::table(&rows, call.head))
     }
@@ -134,7 +134,9 @@ mod tests {
         let daemon = FakeDaemon::start();
         let mut nu = Nu::at(&daemon);
         assert!(nu.value("proc restart web --clean").is_ok());
-        let error = nu.error("proc restart web redis --clean --fail");
+        let error = nu.error("proc restart redis web --clean --fail");
+        assert_eq!(nu.labelled_text(&error), "web");
+        assert_eq!(error.labels.len(), 1, "redis is up");
         assert_eq!(error.code.as_deref(), Some("proc::failed"));
         assert_eq!(error.msg, "did not come up again: web: declared socket missing on disk: rpc.sock");
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Example, LabeledError, PipelineData, Signature, Type, Value, record};
 use serde_json::json;
+use shimd_api::ClientError;
 use shimd_api::wire::ShimInfo;
 
 use crate::daemon::Daemon;
@@ -125,7 +126,10 @@ version. Until then nobody restarts or heals them."
         let info: ShimInfo = daemon.ask_long("shim.shutdown", params)?;
         let until = Instant::now() + END;
         while lives(info.pid) {
-            if Instant::now() >= until || engine.signals().interrupted() {
+            if engine.signals().interrupted() {
+                return Err(error::request(ClientError::Cancelled, daemon.blame()));
+            }
+            if Instant::now() >= until {
                 return Err(error::still_ending(info.pid, END, call.head));
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -90,8 +90,8 @@ process listens there); stale (a file that nobody listens on); not-socket; absen
     ) -> Result<PipelineData, LabeledError> {
         // Rows of this very command name a service, or else are of a bare path.
         let names = Names::read_columns(call, input, &["name", "service", "path"])?;
-        let answer = match (call.has_flag("system")?, names) {
-            (true, Names::NotGiven) => whole_system(call.head)?,
+        let (answer, names) = match (call.has_flag("system")?, names) {
+            (true, Names::NotGiven) => (whole_system(call.head)?, Vec::new()),
             (true, Names::Given(names)) => {
                 let span = names.first().map_or(call.head, |name| name.span);
                 let help = "leave out either --system or the names";
@@ -102,21 +102,22 @@ process listens there); stale (a file that nobody listens on); not-socket; absen
                     help,
                 ));
             }
-            (false, Names::NotGiven) => of_daemon(engine, None, call.head)?.into(),
-            (false, Names::Given(given)) => {
+            (false, Names::NotGiven) => (of_daemon(engine, None, call.head)?.into(), Vec::new()),
+            (false, Names::Given(names)) => {
                 let (paths, services): (Vec<_>, Vec<_>) =
-                    given.into_iter().partition(|name| is_path(&name.item));
+                    names.iter().cloned().partition(|name| is_path(&name.item));
                 let mut rows = match services.is_empty() {
                     true => Vec::new(),
                     false => of_daemon(engine, Some(services), call.head)?,
                 };
                 rows.extend(of_paths(engine, &paths));
-                rows.into()
+                (rows.into(), names)
             }
         };
         if call.has_flag("fail")? {
             let bad = answer.rows.iter().filter(|row| row.verdict != Verdict::Ok.as_str());
-            error::fail_if_any("clients cannot reach", bad.map(reason), call.head)?;
+            let blame = Blame { head: call.head, names };
+            error::fail_if_any("clients cannot reach", bad.map(reason), &blame)?;
         }
         Ok(answer.into_table(call.head))
     }

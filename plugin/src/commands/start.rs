@@ -80,7 +80,7 @@ service that runs already stays as it is."
         let rows: Vec<ActionRow> = daemon.ask_long("service.start", params)?;
         if call.has_flag("fail")? {
             let down = rows.iter().filter(|row| row.status != wire::Status::Running);
-            error::fail_if_any("did not come up", down.map(reason), call.head)?;
+            error::fail_if_any("did not come up", down.map(reason), daemon.blame())?;
         }
         Ok(value::table(&rows, call.head))
     }

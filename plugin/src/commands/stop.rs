@@ -79,7 +79,7 @@ grandchildren included."
             error::fail_if_any(
                 "did not stop",
                 rows.iter().filter(|row| !is_down(row)).map(reason),
-                call.head,
+                daemon.blame(),
             )?;
         }
         Ok(value::table(&rows, call.head))

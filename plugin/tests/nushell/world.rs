@@ -38,20 +38,20 @@ pub fn nushell() -> Option<&'static Path> {
 }
 
 /// Where the plugin lies, and this program beside it as `shimd`.
-fn programs() -> &'static Path {
-    static PROGRAMS: OnceLock<Folder> = OnceLock::new();
-    let place = || {
-        // Not below /tmp: what is on one file system can be linked instead of copied.
-        let folder = Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")));
-        let link = |from: &Path, name: &str| {
-            let to = folder.path().join(name);
-            std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(drop)).unwrap();
-        };
-        link(Path::new(env!("CARGO_BIN_EXE_nu_plugin_proc")), "nu_plugin_proc");
-        link(&std::env::current_exe().unwrap(), "shimd");
-        folder
+static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Places the programs; they are gone with the folder.
+pub fn place_programs() -> Folder {
+    // Not below /tmp: what is on one file system can be linked instead of copied.
+    let folder = Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let link = |from: &Path, name: &str| {
+        let to = folder.path().join(name);
+        std::fs::hard_link(from, &to).or_else(|_| std::fs::copy(from, &to).map(drop)).unwrap();
     };
-    PROGRAMS.get_or_init(place).path()
+    link(Path::new(env!("CARGO_BIN_EXE_nu_plugin_proc")), "nu_plugin_proc");
+    link(&std::env::current_exe().unwrap(), "shimd");
+    PROGRAMS.set(folder.path().into()).unwrap();
+    folder
 }
 
 /// A home, which is `HOME` and the current folder of its Nushell too.
@@ -135,7 +135,7 @@ impl World {
 
     /// Starts a script.
     pub fn start(&self, script: &str) -> Running {
-        let plugin = format!("[{}]", programs().join("nu_plugin_proc").display());
+        let plugin = format!("[{}]", PROGRAMS.get().unwrap().join("nu_plugin_proc").display());
         let child = Command::new(nushell().unwrap())
             .args(["-n", "--no-std-lib", "--plugins", &plugin, "-c", script])
             .env_clear()
