@@ -112,6 +112,21 @@ async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("too late: {what}"))
 }
 
+/// The numbers of the tree's `count` processes, once the shells in between are gone.
+async fn listed(tree: &Tree, count: usize) -> Vec<i32> {
+    let found = async {
+        loop {
+            let mut found = tree.pids().await.unwrap();
+            if found.len() == count {
+                found.sort_unstable();
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    in_time(&format!("{count} processes"), found).await
+}
+
 /// A child, a child in a session of its own, and an orphan in yet another.
 const FAMILY: &str = "
     sleep 1000 & echo $!
@@ -121,11 +136,9 @@ const FAMILY: &str = "
 
 async fn whole_family_is_found_and_killed(by: By) {
     let Some(running) = start(by, 5, FAMILY).await else { return };
-    let mut found = in_time("the list", running.tree.pids()).await.unwrap();
     let mut expected: Vec<i32> = running.pids.iter().map(|id| id.pid).collect();
-    found.sort_unstable();
     expected.sort_unstable();
-    assert_eq!(found, expected);
+    assert_eq!(listed(&running.tree, 5).await, expected);
     in_time("the kill", running.tree.kill()).await;
     assert!(running.all_dead());
     in_time("the end", running.tree.gone()).await;
@@ -146,8 +159,7 @@ async fn family_by_its_signs() {
 async fn orphans_are_found_after_the_main_process_died(by: By) {
     let Some(mut running) = start(by, 5, FAMILY).await else { return };
     running.kill_main();
-    let found = in_time("the list", running.tree.pids()).await.unwrap();
-    assert_eq!(found.len(), 4, "{found:?}");
+    listed(&running.tree, 4).await;
     assert!(
         tokio::time::timeout(Duration::from_millis(100), running.tree.gone()).await.is_err(),
         "not gone yet"
@@ -173,7 +185,7 @@ async fn a_tree_made_anew_finds_what_lives_by_mark_alone() {
     let Some(mut running) = start(By::Signs, 5, FAMILY).await else { return };
     running.kill_main();
     let anew = Tree::new(running.tree.main().clone(), running.tree.mark().to_owned(), None);
-    assert_eq!(in_time("the list", anew.pids()).await.unwrap().len(), 4);
+    listed(&anew, 4).await;
     in_time("the kill", anew.kill()).await;
     assert!(running.all_dead());
 }
@@ -192,9 +204,9 @@ async fn processes_without_the_mark_are_known(by: By) {
         let session = |id: &Identity| nix::unistd::getsid(Some(Pid::from_raw(id.pid))).unwrap().as_raw();
         (session(&running.pids[1]) == running.pids[1].pid).then_some(())
     });
-    assert_eq!(in_time("the list", running.tree.pids()).await.unwrap().len(), 3);
+    listed(&running.tree, 3).await;
     running.kill_main();
-    assert_eq!(in_time("the list", running.tree.pids()).await.unwrap().len(), 2);
+    listed(&running.tree, 2).await;
     in_time("the kill", running.tree.kill()).await;
     assert!(running.all_dead());
 }
@@ -281,7 +293,7 @@ async fn groups_of_the_service_s_own_go_with_its_cgroup() {
     let inner = path.join("inner/most");
     std::fs::create_dir_all(&inner).unwrap();
     std::fs::write(inner.join("cgroup.procs"), running.main().pid().to_string()).unwrap();
-    assert_eq!(in_time("the list", running.tree.pids()).await.unwrap(), [running.main().pid()]);
+    assert_eq!(listed(&running.tree, 1).await, [running.main().pid()]);
     in_time("the kill", running.tree.kill()).await;
     in_time("the cgroup's end", running.tree.remove_cgroup()).await.unwrap();
     assert!(!path.exists());
@@ -331,5 +343,5 @@ async fn daemon_started_from_within_a_service_leaves_its_cgroup() {
     let base = running.base.as_ref().unwrap();
     assert_eq!(lines[0], base.display().to_string(), "the same as for the daemon before it");
     assert!(!lines[1].contains("shimd-"), "{lines:?}");
-    assert_eq!(in_time("the list", running.tree.pids()).await.unwrap(), [running.main().pid()]);
+    assert_eq!(listed(&running.tree, 1).await, [running.main().pid()]);
 }
