@@ -30,7 +30,7 @@ pub(crate) struct Sight {
     pub(crate) dentry: Option<Dentry>,
     /// The inode that a client reaches.
     pub(crate) vfs: Option<Vfs>,
-    pub(crate) trouble: Option<AuditError>,
+    pub(crate) trouble: Option<Box<AuditError>>,
 }
 
 /// One path's judgement in the making.
@@ -48,7 +48,7 @@ pub(crate) struct Case {
     pub(crate) outsiders: Vec<Listener>,
     /// The socket at the path lives and is shut down.
     pub(crate) shut: bool,
-    pub(crate) trouble: Option<AuditError>,
+    pub(crate) trouble: Option<Box<AuditError>>,
 }
 
 /// What two rounds have to agree on.
@@ -76,7 +76,7 @@ impl Case {
 
     /// The case of a path that the kernel gave no answer for.
     pub(crate) fn unanswered(trouble: &AuditError) -> Case {
-        Case::new(Sight { at: At::Hidden, dentry: None, vfs: None, trouble: Some(trouble.clone()) })
+        Case::new(Sight { at: At::Hidden, dentry: None, vfs: None, trouble: Some(Box::new(trouble.clone())) })
     }
 
     /// The service's own listener.

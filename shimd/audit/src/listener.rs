@@ -1,6 +1,7 @@
 //! What the kernel knows of a bound Unix socket.
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -49,9 +50,9 @@ pub enum ListenerState {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Name {
     /// The path as it was given to `bind`: it may be relative, hold `//` or `..`, or have been renamed since.
-    Path(PathBuf),
+    Path(Arc<Path>),
     /// An abstract name, without the leading NUL.
-    Abstract(Vec<u8>),
+    Abstract(Arc<[u8]>),
 }
 
 /// The inode a socket was bound to, as sock_diag names it.
@@ -103,7 +104,7 @@ impl Listener {
     }
 
     /// The path it was bound to, if its name is one.
-    pub fn path(&self) -> Option<&std::path::Path> {
+    pub fn path(&self) -> Option<&Path> {
         match &self.name {
             Some(Name::Path(path)) => Some(path),
             Some(Name::Abstract(_)) | None => None,

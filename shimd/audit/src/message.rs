@@ -12,6 +12,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::listener::{Listener, ListenerState, Name, SocketKind, Vfs};
 
@@ -193,10 +194,10 @@ pub(crate) fn listener(socket: &[u8]) -> Result<Option<Listener>, Malformed> {
 fn name(value: &[u8]) -> Option<Name> {
     match value {
         [] => None,
-        [0, name @ ..] => Some(Name::Abstract(name.to_vec())),
+        [0, name @ ..] => Some(Name::Abstract(name.into())),
         path => {
             let end = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
-            path.get(..end).map(|path| Name::Path(OsStr::from_bytes(path).into()))
+            path.get(..end).map(|path| Name::Path(Path::new(OsStr::from_bytes(path)).into()))
         }
     }
 }
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn an_abstract_name_keeps_every_byte() {
         let bytes = socket(1, 10, &[attribute(0, b"\0a\0b")]);
-        assert_eq!(listener(&bytes).unwrap().unwrap().name, Some(Name::Abstract(b"a\0b".to_vec())));
+        assert_eq!(listener(&bytes).unwrap().unwrap().name, Some(Name::Abstract(b"a\0b".as_slice().into())));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use crate::listener::{Listener, ListenerId, Name, Vfs};
 
@@ -17,7 +18,7 @@ pub(crate) struct Snapshot {
     by_inode: OnceCell<HashMap<u64, u32>>,
     /// Sorted by the last part of the path name.
     by_base: OnceCell<Vec<u32>>,
-    by_abstract: OnceCell<HashMap<Vec<u8>, u32>>,
+    by_abstract: OnceCell<HashMap<Arc<[u8]>, u32>>,
 }
 
 impl Snapshot {
@@ -107,7 +108,7 @@ mod tests {
             cookie: inode,
             kind: SocketKind::Stream,
             state: ListenerState::Listening,
-            name: Some(Name::Path(name.into())),
+            name: Some(Name::Path(std::path::Path::new(name).into())),
             vfs: Some(Vfs { dev: 1, ino }),
             pending: 0,
             backlog: 0,

@@ -37,7 +37,7 @@ fn a_relative_name_is_read_in_its_holders_folder() {
 fn a_relative_name_whose_folder_was_left_still_speaks_for_its_owner() {
     let folder = Folder::new();
     let what = [OsStr::new("listen-and-leave"), OsStr::new("x.sock")];
-    let (server, _) = Server::start(&[], &what, folder.path(), |_| {});
+    let (server, _) = Server::start(&[], &what, folder.path());
     let path = folder.join("x.sock");
     assert_eq!(audit(&of_pids(&path, &[server.pid()])).verdict, Verdict::Ok);
     fs::remove_file(&path).unwrap();

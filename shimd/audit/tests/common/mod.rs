@@ -88,26 +88,28 @@ pub fn stale(path: &Path) {
 pub struct Server(Child);
 
 impl Server {
-    /// This test binary again, with `SERVER` set to `what`, in `cwd`. `prefix` is a command that runs it.
-    pub fn start(
-        prefix: &[&str],
-        what: &[&OsStr],
-        cwd: &Path,
-        configure: impl Fn(&mut Command),
-    ) -> (Server, String) {
+    /// This test binary again, as the server `what`, in `cwd`. `prefix` is a command that runs it.
+    pub fn start(prefix: &[&str], what: &[&OsStr], cwd: &Path) -> (Server, String) {
         let exe = std::env::current_exe().unwrap();
-        let mut command = match prefix {
-            [] => Command::new(&exe),
-            [program, args @ ..] => {
-                let mut command = Command::new(program);
-                command.args(args).arg(&exe);
-                command
-            }
-        };
+        Server::run(
+            match prefix {
+                [] => Command::new(&exe),
+                [program, args @ ..] => {
+                    let mut command = Command::new(program);
+                    command.args(args).arg(&exe);
+                    command
+                }
+            },
+            what,
+            cwd,
+        )
+    }
+
+    /// A command that runs this test binary; gives what the server said as it was ready.
+    pub fn run(mut command: Command, what: &[&OsStr], cwd: &Path) -> (Server, String) {
         command.args(["--exact", "server", "--nocapture", "--quiet"]);
         command.env(SERVER, what.join(OsStr::new("\n"))).current_dir(cwd);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        configure(&mut command);
         let mut server = Server(command.spawn().unwrap());
         let mut said = String::new();
         for line in BufReader::new(server.0.stdout.take().unwrap()).lines() {
@@ -122,7 +124,7 @@ impl Server {
 
     /// A stream server of `name`, which may be relative, in `cwd`.
     pub fn listen(name: impl AsRef<OsStr>, cwd: &Path) -> Server {
-        Server::start(&[], &[OsStr::new("listen"), name.as_ref()], cwd, |_| {}).0
+        Server::start(&[], &[OsStr::new("listen"), name.as_ref()], cwd).0
     }
 
     pub fn pid(&self) -> i32 {
@@ -150,6 +152,13 @@ pub fn be_the_server() {
         ["listen-and-leave", path] => {
             let held = serve(SocketKind::Stream, Path::new(path));
             std::env::set_current_dir("/").unwrap();
+            println!("READY");
+            held
+        }
+        ["listen-in-root", root, path] => {
+            nix::unistd::chroot(*root).unwrap();
+            std::env::set_current_dir("/").unwrap();
+            let held = serve(SocketKind::Stream, Path::new(path));
             println!("READY");
             held
         }
