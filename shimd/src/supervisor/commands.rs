@@ -361,6 +361,9 @@ impl Supervisor {
             let info = value(&closing.info);
             answer(reply, info);
         }
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.sweep();
+        }
         true
     }
 }

@@ -171,6 +171,10 @@ impl Supervisor {
             inbox,
             closing: None,
         };
+        if let Some(cgroups) = &supervisor.cgroups {
+            // What spawns that failed, or a daemon that was killed, have left empty.
+            cgroups.sweep();
+        }
         supervisor.load(records);
         Ok((supervisor, Handle::new(sender)))
     }

@@ -85,7 +85,7 @@ impl Supervisor {
             self.services.values().map(|s| (s.name.to_string(), s.spec.depends_on.clone())).collect();
         for raw in all {
             let spec = Spec::parse(raw.get()).map_err(RpcError::bad_spec)?;
-            self.check_spec(&spec, &specs).map_err(RpcError::bad_spec)?;
+            self.check_spec(&spec, &specs).map_err(|e| RpcError::bad_spec(e).of(&spec.name))?;
             deps.insert(spec.name.clone(), spec.depends_on.clone());
             specs.push((spec, Arc::from(raw.get())));
         }
