@@ -63,7 +63,7 @@ if one is not, all of it is done once more before the outcome is failed."
                 result: None,
             },
             Example {
-                example: "proc socket-check | where verdict != ok | proc restart --clean",
+                example: "proc list | where status == failed | proc restart --clean",
                 description: "Restart whatever has a socket that clients cannot reach",
                 result: None,
             },

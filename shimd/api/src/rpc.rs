@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0 as the control socket speaks it: one message a line (or an HTTP body), no batches.
+//! JSON-RPC 2.0 as the control socket speaks it: one message a line (or an HTTP body).
 //!
 //! An error's `data.kind` is the contract's name for it ([`kind`]); its `data.help` says what to do next.
 

@@ -42,7 +42,7 @@
 //! Recovered    in Loaded alone: Alive → Verifying, or Stopping where the store says it is to leave;
 //!              Remains → Stopping; Gone, None → what `want`, the open command and the policy say
 //! ```
-//! 1. Only where N was Down: what was told to stop is wanted again.
+//! 1. Whatever N was: what is being stopped goes, and is wanted again.
 //! 2. `want` and the command are noted; the effect in flight ends first, then Waiting or Stop(Again).
 //! 3. Ready → Preparing; Pending, Blocked → Waiting, shown as starting or as failed.
 //! 4. Unless meanwhile unwanted (Inactive, Stop(Down)) or told to restart (note 2).
@@ -175,8 +175,8 @@ impl Machine {
                 self.starts = 0;
                 self.begin(actions);
             }
-            Phase::Stopping(Next::Down) | Phase::Killing(Next::Down) => {
-                // What was told to stop goes, whatever is wanted now: to the store this is a restart.
+            Phase::Stopping(next) | Phase::Killing(next) if next != Next::Again => {
+                // What is being stopped goes, whatever is wanted now: to the store this is a restart.
                 self.starts = 0;
                 self.restart = Some(Restart { clean: false, attempt: 1, leaving: true });
                 self.phase = match self.phase {

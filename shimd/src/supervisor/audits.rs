@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use socket_audit::{Auditor, Expect, Finding, Owner, Verdict};
 use tokio::sync::mpsc;
 
 use super::service::{Service, lstat_id};
 use super::{BuildError, Message, Supervisor};
-use crate::core::machine::{Event, Phase};
+use crate::core::machine::{Event, Phase, Timer};
 use crate::store::{ListenerRecord, Write};
 use crate::sys::notify;
 use crate::sys::tree::Tree;
@@ -23,6 +23,11 @@ use crate::sys::watch::WatchEvent;
 
 /// So many sockets are audited on the supervisor's own task; more go to the thread.
 const FEW: usize = 8;
+/// A starting instance without its file is asked about in the kernel only once it takes this long between two looks:
+/// most have not bound yet.
+const LONG: Duration = Duration::from_millis(50);
+/// A starting instance that listens, and has had no file for this long, has lost it. Some servers bind twice.
+const LOST: Duration = Duration::from_secs(1);
 /// Every so many periods a trusted listener's owner is looked up anew.
 const OWNERS_EVERY: u64 = 12;
 
@@ -86,7 +91,7 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     let mut trees = parts.iter().flat_map(|(_, _, len, tree)| std::iter::repeat_n(tree, *len));
     for (expect, finding) in expects.into_iter().zip(&mut findings) {
         let tree = trees.next();
-        if expect.owner == Owner::Trusted && finding.verdict != Verdict::Ok {
+        if is_suspicion(&expect, finding) {
             let pids = tree.and_then(Option::as_ref).map(Tree::pids_now).unwrap_or_default();
             *finding = auditor.confirm(&Expect { owner: Owner::Pids(pids), ..expect });
         }
@@ -95,6 +100,11 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     let findings =
         parts.into_iter().map(|(n, g, len, _)| (n, g, findings.by_ref().take(len).collect())).collect();
     Report { findings }
+}
+
+/// On trust nobody's processes were looked at: what is neither well nor plainly lost is asked again with them.
+fn is_suspicion(expect: &Expect, finding: &Finding) -> bool {
+    expect.owner == Owner::Trusted && !matches!(finding.verdict, Verdict::Ok | Verdict::Dangling)
 }
 
 impl Supervisor {
@@ -126,6 +136,7 @@ impl Supervisor {
     fn hopeless(&self, name: &Arc<str>) -> bool {
         self.services.get(name).is_some_and(|s| {
             s.machine.phase == Phase::Verifying
+                && s.look_after < LONG
                 && s.sockets
                     .iter()
                     .any(|k| !k.optional && k.path.is_absolute() && lstat_id(&k.path).is_none())
@@ -147,7 +158,7 @@ impl Supervisor {
         let mut expects = service.expects(true);
         let generation = service.generation;
         let mut findings: Vec<Finding> = expects.iter().map(|e| self.auditor.confirm(e)).collect();
-        let unsure = |(e, f): (&Expect, &Finding)| e.owner == Owner::Trusted && f.verdict != Verdict::Ok;
+        let unsure = |(e, f): (&Expect, &Finding)| is_suspicion(e, f);
         if expects.iter().zip(&findings).any(unsure) {
             expects = service.expects(false);
             findings = expects.iter().map(|e| self.auditor.confirm(e)).collect();
@@ -224,6 +235,11 @@ impl Supervisor {
     fn tell_serving(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get(name) else { return };
         let serves = service.serves(&self.root);
+        if service.machine.phase == Phase::Verifying && service.sockets.iter().any(|s| s.lost_for(LOST)) {
+            // It has bound and lost its file: no waiting brings that back. The start has failed now.
+            self.queue.push_back((name.clone(), Event::Timer(Timer::Start)));
+            return;
+        }
         let news = match service.machine.phase {
             Phase::Verifying | Phase::Impaired => serves,
             Phase::Running => !serves,

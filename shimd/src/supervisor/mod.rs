@@ -21,11 +21,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shimd_api::duration::format_duration;
 use shimd_api::paths::Home;
 use socket_audit::Auditor;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::machine::{Action, Deps, Event, Phase, Timer};
+use crate::core::machine::{Action, Deps, Event, Next, Phase, Timer};
 use crate::core::policy;
 use crate::logs::Logs;
 use crate::store::{ServiceRecord, Store, Write};
@@ -247,16 +248,13 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(name) else { return };
         let (before, phase) = (service.machine.durable(), service.machine.phase);
         let actions = service.machine.step(event, service.policy());
-        if service.machine.phase == Phase::Failed && phase == Phase::Backoff
-            || matches!((event, service.machine.phase), (Event::TreeGone, Phase::Failed))
-                && !service.policy().allows(service.machine.starts)
+        let retried =
+            matches!(phase, Phase::Stopping(Next::Retry) | Phase::Killing(Next::Retry) | Phase::Spawning);
+        if service.machine.phase == Phase::Failed
+            && retried
+            && !service.policy().allows(service.machine.starts)
         {
-            let limit = service.policy().limit;
-            let last = service.trouble.take().unwrap_or_else(|| "it ended".into());
-            let window = humantime::format_duration(service.live_spec().restart.window);
-            service.trouble = Some(format!(
-                "{last}; started {limit} times within {window}, the restart limit: see its log, then proc reset-failed"
-            ));
+            service.say_limit();
         }
         let begins =
             matches!(service.machine.phase, Phase::Waiting { .. }) && !matches!(phase, Phase::Waiting { .. });
@@ -292,7 +290,7 @@ impl Supervisor {
             self.clock.disarm(name, Alarm::Look);
         }
         if to == Phase::Impaired && from == Phase::Verifying {
-            let limit = humantime::format_duration(service.live_spec().ready.timeout);
+            let limit = format_duration(service.live_spec().ready.timeout);
             let why = service.health_reason(&self.root).unwrap_or_else(|| "it does not serve".into());
             service.trouble = Some(format!("not ready within {limit}: {why}"));
         }

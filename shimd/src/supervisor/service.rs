@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use shimd_api::duration::format_duration;
 use shimd_api::spec::{SocketKind, Spec};
 use shimd_api::wire::{ServiceRow, SocketRow};
 use socket_audit::{Expect, Finding, ListenerId, Owner, Verdict};
@@ -123,6 +124,11 @@ impl Socket {
             Some(Verdict::Absent) => self.optional,
             _ => false,
         }
+    }
+
+    /// Whether it has been listened on without a dentry for so long.
+    pub fn lost_for(&self, long: std::time::Duration) -> bool {
+        self.verdict == Some(Verdict::Dangling) && self.since.elapsed().is_ok_and(|e| e >= long)
     }
 
     /// Whether the socket counts in `sockets`: an optional one only while it is there.
@@ -328,6 +334,16 @@ impl Service {
         self.sockets.iter().any(|s| s.path.file_name() == Some(name))
             || self.live_spec().ready.marker.is_some()
                 && self.live_spec().marker_path(root).file_name() == Some(name)
+    }
+
+    /// The last failure was one too many.
+    pub fn say_limit(&mut self) {
+        let restart = &self.live_spec().restart;
+        let (limit, window) = (restart.limit, format_duration(restart.window));
+        let last = self.trouble.take().unwrap_or_else(|| "it ended".into());
+        self.trouble = Some(format!(
+            "{last}; started {limit} times within {window}, the restart limit: see its log, then proc reset-failed"
+        ));
     }
 
     /// The main process, while it lives.
