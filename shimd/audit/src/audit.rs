@@ -194,9 +194,15 @@ impl Auditor {
     }
 
     fn sight(&mut self, path: &Path) -> Sight {
-        let seen = |at, dentry: Option<Dentry>, vfs| Sight { at, dentry, vfs, trouble: None };
+        let seen = |at, dentry: Option<Dentry>, target: Option<Dentry>| Sight {
+            at,
+            dentry,
+            vfs: target.map(|target| target.vfs()),
+            ambiguous: target.is_some_and(|target| target.dev != target.stat_dev),
+            trouble: None,
+        };
         let hidden =
-            |dentry, trouble| Sight { at: At::Hidden, dentry, vfs: None, trouble: Some(Box::new(trouble)) };
+            |dentry, trouble| Sight { trouble: Some(Box::new(trouble)), ..seen(At::Hidden, dentry, None) };
         if abstract_name(path).is_some() {
             return seen(At::Nothing, None, None);
         }
@@ -206,10 +212,10 @@ impl Auditor {
             Err(trouble) => return hidden(None, trouble),
         };
         match dentry.kind {
-            DentryKind::Socket => seen(At::Socket, Some(dentry), Some(dentry.vfs())),
+            DentryKind::Socket => seen(At::Socket, Some(dentry), Some(dentry)),
             DentryKind::Symlink => match self.mounts.follow(path) {
                 Ok(Some(target)) if target.kind == DentryKind::Socket => {
-                    seen(At::Link, Some(dentry), Some(target.vfs()))
+                    seen(At::Link, Some(dentry), Some(target))
                 }
                 Ok(_) => seen(At::Other, Some(dentry), None),
                 Err(trouble) => hidden(Some(dentry), trouble),

@@ -80,10 +80,13 @@ pub struct Dentry {
     /// When the inode last changed, in seconds and nanoseconds (ctime): tells it from a former holder of
     /// its number, which ext4 gives away at once.
     pub changed: (i64, u32),
+    /// `st_dev` in the kernel's encoding. Another than `dev` on btrfs, where it tells subvolumes apart, and on some
+    /// overlays.
+    pub stat_dev: u32,
 }
 
 impl Dentry {
-    /// The inode as sock_diag would name it.
+    /// The inode as sock_diag would name it. On btrfs, inodes of different subvolumes can have the same name.
     pub fn vfs(&self) -> Vfs {
         Vfs { dev: self.dev, ino: self.ino as u32 }
     }
@@ -176,6 +179,7 @@ impl Mounts {
             mode: mode & !libc::S_IFMT,
             uid: found.stx_uid,
             gid: found.stx_gid,
+            stat_dev: encode(found.stx_dev_major, found.stx_dev_minor),
             changed: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
         }))
     }

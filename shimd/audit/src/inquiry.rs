@@ -12,6 +12,7 @@
 //! can be read holds it, and none that cannot be read, and is not the owner's, is of the user who created it.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 
 use crate::audit::{Auditor, Expect, Owner, abstract_name};
 use crate::dentry::Dentry;
@@ -30,6 +31,8 @@ pub(crate) struct Sight {
     pub(crate) dentry: Option<Dentry>,
     /// The inode that a client reaches.
     pub(crate) vfs: Option<Vfs>,
+    /// Whether inodes of other subvolumes may have the same name.
+    pub(crate) ambiguous: bool,
     pub(crate) trouble: Option<Box<AuditError>>,
 }
 
@@ -76,7 +79,13 @@ impl Case {
 
     /// The case of a path that the kernel gave no answer for.
     pub(crate) fn unanswered(trouble: &AuditError) -> Case {
-        Case::new(Sight { at: At::Hidden, dentry: None, vfs: None, trouble: Some(Box::new(trouble.clone())) })
+        Case::new(Sight {
+            at: At::Hidden,
+            dentry: None,
+            vfs: None,
+            ambiguous: false,
+            trouble: Some(Box::new(trouble.clone())),
+        })
     }
 
     /// The service's own listener.
@@ -121,6 +130,18 @@ enum Whose {
     Unclear,
 }
 
+/// Whether a listener may be bound in the subvolume of a path: neither a rename nor a hard link leaves it. The
+/// folders are compared, since files of an overlay have devices of their own.
+fn may_be_at(listener: &Listener, expect: &Expect) -> bool {
+    let device = |place: Option<Place>| Some(std::fs::metadata(place?.folder).ok()?.dev());
+    let name = listener.path().filter(|name| !is_private(name)).and_then(Place::of);
+    let target = std::fs::canonicalize(&expect.path).unwrap_or_else(|_| expect.path.clone());
+    match (device(name), device(Place::of(&target))) {
+        (Some(bound), Some(wanted)) => bound == wanted,
+        _ => true,
+    }
+}
+
 /// How well a name speaks for a path, the weaker first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Likeness {
@@ -159,14 +180,14 @@ impl<'a> Inquiry<'a> {
 
     /// The facts about one path.
     pub(crate) fn judge(&mut self, expect: &Expect, sight: Sight) -> Case {
-        let vfs = sight.vfs;
+        let (vfs, ambiguous) = (sight.vfs, sight.ambiguous);
         let mut case = Case::new(sight);
         if case.facts.at == At::Hidden {
             return case;
         }
         let mut there = match abstract_name(&expect.path) {
             Some(name) => self.snapshot.abstract_named(name).cloned(),
-            None => vfs.and_then(|vfs| self.there(expect, vfs)),
+            None => vfs.and_then(|vfs| self.there(expect, vfs, ambiguous)),
         };
         let mut away = None;
         if let Some(known) = expect.known
@@ -174,7 +195,11 @@ impl<'a> Inquiry<'a> {
         {
             let alive = self.alive(known);
             match &alive {
-                Some(found) if there.is_none() && (found.vfs == vfs) => there = alive,
+                Some(found)
+                    if there.is_none() && found.vfs == vfs && (!ambiguous || may_be_at(found, expect)) =>
+                {
+                    there = alive;
+                }
                 _ => away = alive.filter(|found| found.state == ListenerState::Listening),
             }
         }
@@ -210,8 +235,8 @@ impl<'a> Inquiry<'a> {
     }
 
     /// The socket bound to an inode: rather the known one, rather one that listens, rather one of this name.
-    fn there(&self, expect: &Expect, vfs: Vfs) -> Option<Listener> {
-        let mut found = self.snapshot.at(vfs);
+    fn there(&self, expect: &Expect, vfs: Vfs, ambiguous: bool) -> Option<Listener> {
+        let mut found = self.snapshot.at(vfs).filter(|found| !ambiguous || may_be_at(found, expect));
         let first = found.next()?;
         let rank = |found: &Listener| {
             let state = match found.state {
@@ -363,7 +388,8 @@ mod tests {
     fn judge_blindly(auditor: &mut Auditor, expect: &Expect) -> Case {
         let dentry = auditor.mounts.look(&expect.path).unwrap();
         let at = if dentry.is_some() { At::Socket } else { At::Nothing };
-        let sight = Sight { at, dentry, vfs: dentry.map(|dentry| dentry.vfs()), trouble: None };
+        let sight =
+            Sight { at, dentry, vfs: dentry.map(|dentry| dentry.vfs()), ambiguous: false, trouble: None };
         Inquiry::new(auditor, &Snapshot::default(), None, &[]).judge(expect, sight)
     }
 

@@ -50,9 +50,8 @@ impl Abroad {
     pub(crate) fn blind(&self) -> Vec<String> {
         let closed =
             self.closed.iter().map(|pid| format!("the network namespace of pid {pid} may not be entered"));
-        let unknown = (self.unknown > 0).then(|| {
-            format!("the network namespaces of {} processes of other users may not be known", self.unknown)
-        });
+        let unknown = (self.unknown > 0)
+            .then(|| format!("processes whose network namespace this user may not know: {}", self.unknown));
         closed.chain(unknown).collect()
     }
 

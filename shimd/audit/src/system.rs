@@ -133,7 +133,7 @@ fn lost(listener: &Listener, dentry: Option<Dentry>, snapshot: &Snapshot) -> Cas
         Some(DentryKind::Socket) => At::Socket,
         Some(_) => At::Other,
     };
-    let mut case = Case::new(Sight { at, dentry, vfs: None, trouble: None });
+    let mut case = Case::new(Sight { at, dentry, vfs: None, ambiguous: false, trouble: None });
     let taker = dentry.and_then(|dentry| snapshot.at(dentry.vfs()).next()).cloned();
     case.facts.there = match taker.as_ref().map(|taker| taker.state) {
         Some(ListenerState::Listening) => There::Others(Stage::Listening),

@@ -10,11 +10,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use common::*;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use socket_audit::{Auditor, Expect, Verdict};
 
 #[test]
@@ -99,23 +98,6 @@ fn a_listener_beneath_another_root_is_judged_there_and_links_lead_there() {
     assert_eq!(found[0].holder.as_ref().unwrap().pid, server.pid());
 }
 
-/// A file system mounted over a folder, taken away with this value.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn over(folder: PathBuf) -> Mounted {
-        let none = None::<&str>;
-        mount(Some("none"), &folder, Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        Mounted(folder)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
-    }
-}
-
 #[test]
 #[ignore = "needs root"]
 fn a_mount_over_the_folder_is_noticed_and_so_is_its_end() {
@@ -128,7 +110,7 @@ fn a_mount_over_the_folder_is_noticed_and_so_is_its_end() {
     let mut verdict = |expect: &Expect| auditor.audit(std::slice::from_ref(expect)).pop().unwrap().verdict;
     assert_eq!(verdict(&known), Verdict::Ok);
     for _ in 0..3 {
-        let mounted = Mounted::over(folder.join("run"));
+        let mounted = Mounted::tmpfs(folder.join("run"));
         assert_eq!(verdict(&known), Verdict::Dangling);
         // On a mount whose id was another file system's before.
         let _other = UnixListener::bind(folder.join("run/other.sock")).unwrap();

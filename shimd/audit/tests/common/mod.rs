@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, listen, shutdown, socket,
 };
@@ -206,4 +207,35 @@ pub fn trusted(path: &Path) -> Expect {
 
 pub fn me() -> i32 {
     std::process::id() as i32
+}
+
+/// A file system mounted over a folder, taken away with this value.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    pub fn tmpfs(folder: PathBuf) -> Mounted {
+        Mounted::on(folder, "tmpfs", "")
+    }
+
+    pub fn on(folder: PathBuf, kind: &str, options: &str) -> Mounted {
+        mount(Some("none"), &folder, Some(kind), MsFlags::empty(), Some(options)).unwrap();
+        Mounted(folder)
+    }
+
+    /// An image, through a loop device.
+    pub fn image(image: &Path, folder: PathBuf) -> Mounted {
+        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), folder.as_os_str()]);
+        Mounted(folder)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+pub fn run(program: &str, args: &[&OsStr]) {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
