@@ -1,5 +1,6 @@
-//! `cargo xtask demo` and `cargo xtask test`: each does all the set-up that a fresh machine needs.
+//! `cargo xtask demo`, `test` and `bench`: each does all the set-up that a fresh machine needs.
 
+mod bench;
 mod build;
 mod demo;
 mod nushell;
@@ -11,7 +12,9 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask demo [--record FILE]   the whole story with a real server; --record puts it between FILE's markers
-cargo xtask test [NAME...]         all tests; with names, only the scenarios whose names hold one";
+cargo xtask test [NAME...]         all tests; with names, only the scenarios whose names hold one
+cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: verdict,
+                                   restart, audit, list, memory, start";
 
 fn main() -> ExitCode {
     if let Err(fault) = scenarios::end_worlds_on_interrupt() {
@@ -22,6 +25,7 @@ fn main() -> ExitCode {
     let done = match arguments.split_first() {
         Some((command, rest)) if command == "demo" => demo::demo(rest),
         Some((command, rest)) if command == "test" => test::test(rest),
+        Some((command, rest)) if command == "bench" => bench::bench(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

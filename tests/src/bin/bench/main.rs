@@ -1,0 +1,90 @@
+//! `bench [NAME...]`: the project's figures, each beside a floor that was measured in the same run.
+//!
+//! | name | figure | floor | aim |
+//! | --- | --- | --- | --- |
+//! | `verdict` | unlink → verdict visible to a client | an inotify wake-up | 4× |
+//! | `restart` | `restart --clean` → first answer | the same server's own stop, posix_spawn, first answer | 1.5× |
+//! | `audit` | one audit at 1,000 and 10,000 sockets | one dump and an lstat each | 2× |
+//! | `list` | `proc list` of 100 services in a warm plugin | `service.list` from here | 4 ms |
+//! | `memory` | the daemon with 1, 100 and 1,000 services | | 8 MiB at 1,000 |
+//! | `start` | start of 1,000 services | the same processes, spawned from here | 1 s |
+//!
+//! Figure and floor take turns, so that a busy moment of the machine meets both. `cargo xtask bench` builds all in
+//! release and runs this.
+
+mod audit;
+mod client;
+mod dump;
+mod fleet;
+mod list;
+mod memory;
+mod restart;
+mod samples;
+mod start;
+mod table;
+mod verdict;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use scenarios::{Fault, Result, World};
+use std::process::ExitCode;
+use table::Section;
+
+type Figure = fn() -> Result<Vec<Section>>;
+
+const FIGURES: [(&str, Figure); 6] = [
+    ("verdict", verdict::measure),
+    ("restart", restart::measure),
+    ("audit", audit::measure),
+    ("list", list::measure),
+    ("memory", memory::measure),
+    ("start", start::measure),
+];
+
+fn main() -> ExitCode {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(strange) = names.iter().find(|name| !FIGURES.iter().any(|(figure, _)| figure == name)) {
+        let known: Vec<&str> = FIGURES.iter().map(|(name, _)| *name).collect();
+        eprintln!("bench: no figure {strange}; there are {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    match run(&names) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("bench: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(names: &[String]) -> Result {
+    scenarios::end_worlds_on_interrupt()?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let mut sections = Vec::new();
+    let mut failed = Vec::new();
+    for (name, measure) in FIGURES {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            eprintln!("bench: {name}");
+            match measure() {
+                Ok(measured) => sections.extend(measured),
+                Err(fault) => failed.push(format!("{name}: {fault}")),
+            }
+        }
+    }
+    table::print(&sections);
+    if failed.is_empty() { Ok(()) } else { Err(Fault(failed.join("\n"))) }
+}
+
+/// A world for one figure: all that was started in it is dead afterwards, which its end holds.
+fn in_world<T>(name: &str, body: impl FnOnce(&World) -> Result<T>) -> Result<T> {
+    let world = World::new(name, None)?;
+    let measured = body(&world);
+    let ended = world.end();
+    match (measured, ended) {
+        (Ok(measured), Ok(())) => {
+            world.remove();
+            Ok(measured)
+        }
+        (Err(fault), _) | (_, Err(fault)) => Err(Fault(format!("{fault}\n{}", world.story()))),
+    }
+}

@@ -1,0 +1,118 @@
+//! From the request `service.restart` with `clean` to the first answer of the new process, for a real redis (where
+//! there is one) and for the fixture server, whose own stop and start take next to nothing.
+
+use crate::client::{Control, first_answer};
+use crate::in_world;
+use crate::samples::Samples;
+use crate::table::{Aim, Line, Section};
+use nix::sys::signal::Signal;
+use scenarios::{Json, Result, World, bins, ensure, processes};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const RUNS: usize = 20;
+
+/// A server and a question that it answers.
+struct Server {
+    name: &'static str,
+    argv: Vec<String>,
+    question: &'static str,
+}
+
+pub fn measure() -> Result<Vec<Section>> {
+    in_world("restart", |world| {
+        world.start_daemon()?;
+        let unixd = Server { name: "unixd", argv: vec![world.unixd()], question: "ping\n" };
+        let mut servers = vec![unixd];
+        if let Some(program) = bins::on_path("redis-server") {
+            servers.insert(0, redis(&program));
+        }
+        servers.iter().map(|server| figure(world, server)).collect()
+    })
+}
+
+fn redis(program: &Path) -> Server {
+    let options = ["--port", "0", "--save", "", "--daemonize", "no", "--dir", "/", "--unixsocket"];
+    let argv = [program.display().to_string()].into_iter().chain(options.map(str::to_owned)).collect();
+    Server { name: "redis", argv, question: "PING\r\n" }
+}
+
+fn figure(world: &World, server: &Server) -> Result<Section> {
+    let Server { name, argv, question } = server;
+    let exec: Vec<&str> = argv.iter().map(String::as_str).chain(["{socket:s.sock}"]).collect();
+    let mut pid = world.up(&json!({"name": name, "exec": exec, "sockets": ["s.sock"]}))?;
+    let socket = world.socket(name, "s.sock");
+    let mut own = Own::start(world, server)?;
+    let (mut floor, mut clean, mut stopped, mut ready) = <[Samples; 4]>::default().into();
+    for _ in 0..RUNS {
+        floor.add(own.restart(world, server)?);
+
+        let mut control = Control::open(world)?;
+        let start = Instant::now();
+        let row = std::thread::scope(|scope| -> Result<Value> {
+            let asking =
+                scope.spawn(|| control.call("service.restart", json!({"name": name, "clean": true})));
+            let (answered, new) = first_answer(&socket, question, pid)?;
+            clean.add(answered - start);
+            pid = new;
+            asking.join().map_err(|_| scenarios::Fault::new("the asking thread panicked"))?
+        })?;
+        let row = row.only()?;
+        ensure!(row.text("outcome")? == "restarted" && row.pid("new_pid")? == pid, "not restarted: {row}");
+        let part = |field| row.int(field).map(|nanos| Duration::from_nanos(nanos.unsigned_abs()));
+        stopped.add(part("stopped_in")?);
+        ready.add(part("ready_in")?);
+    }
+    Ok(Section {
+        title: format!("restart --clean → first answer, {name}"),
+        floor: Some(Line::timed("SIGTERM, wait, posix_spawn → first answer", &floor)),
+        lines: vec![
+            Line::timed("restart --clean → first answer", &clean).aim(Aim::Floors(1.5)),
+            Line::timed("… of which until the old tree was gone", &stopped),
+            Line::timed("… from the exec until every socket was ok", &ready),
+        ],
+    })
+}
+
+/// The same server, started by hand.
+struct Own {
+    child: Child,
+    socket: std::path::PathBuf,
+}
+
+impl Own {
+    fn start(world: &World, server: &Server) -> Result<Own> {
+        let socket = world.file(server.name);
+        let mut own = Own { child: spawn(world, server, &socket)?, socket };
+        first_answer(&own.socket, server.question, 0)?;
+        ensure!(own.child.try_wait()?.is_none(), "{} ended", server.name);
+        Ok(own)
+    }
+
+    fn restart(&mut self, world: &World, server: &Server) -> Result<Duration> {
+        let start = Instant::now();
+        let old = i32::try_from(self.child.id())?;
+        processes::signal(old, Signal::SIGTERM);
+        self.child.wait()?;
+        self.child = spawn(world, server, &self.socket)?;
+        let (answered, _) = first_answer(&self.socket, server.question, old)?;
+        Ok(answered - start)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(world: &World, server: &Server, socket: &Path) -> Result<Child> {
+    let mut argv = server.argv.iter();
+    let mut command: Command = world.command(argv.next().map_or("", String::as_str));
+    command.args(argv).arg(socket).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command.spawn()?)
+}
