@@ -4,7 +4,6 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::spec::SpecError;
 
@@ -50,71 +49,6 @@ pub mod kind {
     pub const STORE: &str = "store";
     /// A fault of the daemon.
     pub const INTERNAL: &str = "internal";
-}
-
-/// A call. `params` stays as it was written, so that a spec in it can be kept verbatim.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Request {
-    /// `2.0`.
-    pub jsonrpc: String,
-    /// Given back in the response; absent in a notification.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub id: Option<Value>,
-    /// The method's name.
-    pub method: String,
-    /// The method's params: an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub params: Option<Box<RawValue>>,
-}
-
-impl Request {
-    /// Reads one request.
-    ///
-    /// # Errors
-    /// [`code::PARSE`] for what is not JSON, [`code::INVALID_REQUEST`] for what is no request of JSON-RPC 2.0.
-    pub fn parse(message: &[u8]) -> Result<Request, RpcError> {
-        // serde would take an array for a struct, field by field.
-        if message.trim_ascii_start().starts_with(b"[") {
-            return Err(RpcError::invalid_request(
-                "it is a list: batches are not taken, send one request a message",
-            ));
-        }
-        let request: Request = serde_json::from_slice(message).map_err(|e| match e.classify() {
-            serde_json::error::Category::Data => RpcError::invalid_request(e.to_string()),
-            _ => RpcError::parse(e.to_string()),
-        })?;
-        match (request.jsonrpc.as_str(), &request.id) {
-            ("2.0", None | Some(Value::Null | Value::String(_) | Value::Number(_))) => Ok(request),
-            ("2.0", Some(_)) => Err(RpcError::invalid_request("id is neither a string, a number nor null")),
-            (other, _) => Err(RpcError::invalid_request(format!("jsonrpc is {other:?}, not \"2.0\""))),
-        }
-    }
-}
-
-/// The answer to a request: a result or an error.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Response {
-    /// `2.0`.
-    pub jsonrpc: String,
-    /// The request's id; `null` where it could not be read.
-    pub id: Value,
-    /// What the method gave.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub result: Option<Value>,
-    /// Why it gave nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<RpcError>,
-}
-
-impl Response {
-    /// The answer that `outcome` makes.
-    pub fn new(id: Value, outcome: Result<Value, RpcError>) -> Response {
-        let (result, error) = match outcome {
-            Ok(result) => (Some(result), None),
-            Err(error) => (None, Some(error)),
-        };
-        Response { jsonrpc: "2.0".into(), id, result, error }
-    }
 }
 
 /// A message that the daemon sends by itself, such as `progress`.
@@ -289,57 +223,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn params_stay_as_they_were_written() {
-        let text =
-            br#"{"jsonrpc":"2.0","id":7,"method":"service.set","params":{"spec": {"b":1.0,  "a":[]}}}"#;
-        let request = Request::parse(text).unwrap();
-        assert_eq!(request.params.unwrap().get(), r#"{"spec": {"b":1.0,  "a":[]}}"#);
-        assert_eq!((request.id, request.method.as_str()), (Some(json!(7)), "service.set"));
-    }
-
-    #[test]
-    fn an_id_of_null_is_not_a_notification() {
-        let id = |text: &str| Request::parse(text.as_bytes()).unwrap().id;
-        assert_eq!(id(r#"{"jsonrpc":"2.0","method":"m"}"#), None);
-        assert_eq!(
-            id(r#"{"jsonrpc":"2.0","method":"m","id":null,"params":null,"more":1}"#),
-            Some(Value::Null)
-        );
-    }
-
-    #[test]
-    fn what_is_no_request_says_why() {
-        for (text, code, problem) in [
-            ("", code::PARSE, "EOF while parsing a value at line 1 column 0"),
-            ("{", code::PARSE, "EOF while parsing an object"),
-            ("{]", code::PARSE, "at line 1 column 2"),
-            (r#"{"jsonrpc":"2.0","method":"m","params":{x}}"#, code::PARSE, "column"),
-            ("\u{fffd}", code::PARSE, "expected value"),
-            (r#" [{"jsonrpc":"2.0","method":"m"}]"#, code::INVALID_REQUEST, "batches are not taken"),
-            ("3", code::INVALID_REQUEST, "invalid type: integer"),
-            (r#"{"jsonrpc":"2.0"}"#, code::INVALID_REQUEST, "missing field `method`"),
-            (r#"{"jsonrpc":"1.0","method":"m"}"#, code::INVALID_REQUEST, r#"jsonrpc is "1.0", not "2.0""#),
-            (r#"{"jsonrpc":"2.0","method":"m","id":{}}"#, code::INVALID_REQUEST, "id is neither"),
-        ] {
-            let error = Request::parse(text.as_bytes()).unwrap_err();
-            assert_eq!(error.code, code, "{text}");
-            assert!(error.message.contains(problem), "{text}: {}", error.message);
-            assert_eq!((error.kind(), error.help().is_some()), (kind::FAILED, true));
-        }
-    }
-
-    #[test]
-    fn a_response_holds_a_result_or_an_error() {
-        let text = |outcome| serde_json::to_string(&Response::new(json!(1), outcome)).unwrap();
-        assert_eq!(text(Ok(Value::Null)), r#"{"jsonrpc":"2.0","id":1,"result":null}"#);
-        let error = RpcError::bad_spec(SpecError::new("exec", "is empty", "name a program"));
-        assert_eq!(
-            text(Err(error)),
-            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"exec: is empty","data":{"kind":"bad_spec","field":"exec","help":"name a program"}}}"#
-        );
-    }
 
     #[test]
     fn an_error_survives_the_wire_and_another_servers_is_read() {
