@@ -3,8 +3,9 @@
 use crate::fault::Context;
 use crate::{Fault, Need, Result, World, processes};
 use libtest_mimic::{Completion, Failed, Trial};
-use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::User;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -69,19 +70,17 @@ fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
 /// Makes Ctrl-C, SIGTERM and a lost terminal end the processes of every world before this process ends.
 /// To be called before any thread is started: the signals are blocked in all of them.
 pub fn end_worlds_on_interrupt() -> Result {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
-    }
-    set.thread_block()?;
+    // Handled and not blocked: a blocked signal stays blocked in all that is started, down to Nushell, whose Ctrl-C
+    // then does nothing.
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::spawn(move || {
-        let signal = set.wait().unwrap_or(Signal::SIGTERM);
+        let signal = signals.forever().next().unwrap_or(SIGTERM);
         for folder in World::living() {
             processes::kill_all(&folder);
             // Best effort: what cannot be removed is of no harm.
             let _ = std::fs::remove_dir_all(&folder);
         }
-        std::process::exit(128 + signal as i32);
+        std::process::exit(128 + signal);
     });
     Ok(())
 }

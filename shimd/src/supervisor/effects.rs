@@ -299,8 +299,13 @@ impl Supervisor {
         let Some(instance) = &mut service.instance else { return };
         instance.main_lives = false;
         if !matches!(service.machine.phase, Phase::Stopping(_) | Phase::Killing(_)) {
-            let when =
-                if service.machine.phase == Phase::Verifying { " before its sockets were ok" } else { "" };
+            let when = match (service.machine.phase, exit.status.success()) {
+                (Phase::Verifying, true) => {
+                    " before its sockets were ok; a program that puts itself in the background must be told to stay"
+                }
+                (Phase::Verifying, false) => " before its sockets were ok",
+                _ => "",
+            };
             service.trouble = Some(format!("{}{when}", ended(exit.pid, exit.status)));
         }
         self.queue.push_back((name.clone(), Event::Exited { success: exit.status.success() }));
