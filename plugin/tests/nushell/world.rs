@@ -213,28 +213,14 @@ impl Running {
         self.child.stderr.take().unwrap()
     }
 
-    pub fn ends_within(self, limit: Duration) -> Ran {
-        self.ends(limit, false)
-    }
-
-    /// Presses Ctrl-C, and again every half second.
-    pub fn ends_within_presses(self, limit: Duration) -> Ran {
-        self.ends(limit, true)
-    }
-
-    fn ends(mut self, limit: Duration, presses: bool) -> Ran {
+    pub fn ends_within(mut self, limit: Duration) -> Ran {
         let (stdout, stderr) = (reader(self.output()), reader(self.errors()));
         let until = Instant::now() + limit;
-        let mut press = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
             assert!(Instant::now() < until, "Nushell did not end within {limit:?}");
-            if presses && Instant::now() >= press {
-                self.interrupt();
-                press += Duration::from_millis(500);
-            }
             std::thread::sleep(Duration::from_millis(2));
         };
         Ran { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
