@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use socket_audit::{Auditor, Expect, Finding, Owner, Verdict};
 use tokio::sync::mpsc;
 
-use super::service::{Service, lstat_id};
+use super::service::{Service, Socket, lstat_id};
 use super::{BuildError, Message, Supervisor};
 use crate::core::machine::{Event, Phase, Timer};
 use crate::store::{ListenerRecord, Write};
@@ -253,12 +253,8 @@ impl Supervisor {
     /// Before an answer that shows states: whatever `lstat` says has moved is audited first, so that no
     /// answer shows green for a dentry that is already gone.
     pub(super) fn refresh(&mut self, names: &[Arc<str>]) {
-        let moved = |s: &Service| {
-            s.machine.phase == Phase::Running
-                && s.sockets
-                    .iter()
-                    .any(|k| k.path.is_absolute() && k.dentry.is_some() && lstat_id(&k.path) != k.dentry)
-        };
+        let moved =
+            |s: &Service| s.machine.phase == Phase::Running && s.sockets.iter().any(Socket::has_moved);
         for name in names {
             if self.services.get(name).is_some_and(moved) {
                 self.audit_here(name);

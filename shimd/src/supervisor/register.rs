@@ -45,7 +45,7 @@ impl Supervisor {
             let old = self.services.get(spec.name.as_str());
             let change = match old {
                 None => "created",
-                Some(s) if *s.spec_json == *json => "unchanged",
+                Some(s) if says_the_same(&s.spec_json, &json) => "unchanged",
                 Some(_) => "updated",
             };
             rows.push(ChangeRow { name: spec.name.clone(), change: change.to_owned() });
@@ -155,4 +155,10 @@ impl Supervisor {
         self.index_dependents();
         self.watch_changed = true;
     }
+}
+
+/// Spaces and line ends between the words of a spec change nothing.
+fn says_the_same(one: &str, other: &str) -> bool {
+    let parsed = |text| serde_json::from_str::<serde_json::Value>(text).ok();
+    one == other || parsed(one).is_some_and(|one| Some(one) == parsed(other))
 }

@@ -107,7 +107,7 @@ pub struct Socket {
     /// The listener last seen `ok`.
     pub known: Option<ListenerId>,
     /// The dentry last seen `ok`, as `lstat` gives it: device and inode.
-    pub dentry: Option<(u64, u64)>,
+    pub dentry: Option<(u32, u64)>,
     /// The listener's process.
     pub pid: Option<i32>,
     /// The kernel socket's inode.
@@ -124,6 +124,14 @@ impl Socket {
             Some(Verdict::Absent) => self.optional,
             _ => false,
         }
+    }
+
+    /// Whether the look that called it `ok` no longer holds: something else lies there, or nothing.
+    pub fn has_moved(&self) -> bool {
+        let well_absent = self.optional && self.verdict == Some(Verdict::Absent);
+        self.path.is_absolute()
+            && !well_absent
+            && (self.dentry.is_none() || lstat_id(&self.path) != self.dentry)
     }
 
     /// Whether it has been listened on without a dentry for so long.
@@ -152,7 +160,8 @@ impl Socket {
                 self.pid = finding.holder.as_ref().map(|h| h.pid);
             }
             self.known = id;
-            self.dentry = lstat_id(&self.path);
+            // As the audit saw it: a look of our own, a moment later, may see it gone and think that this is how it was.
+            self.dentry = finding.dentry.as_ref().map(|d| (d.stat_dev, d.ino));
         } else if finding.holder.is_some() || finding.listener.is_none() {
             self.pid = finding.holder.as_ref().map(|h| h.pid);
         }
@@ -189,9 +198,11 @@ impl Socket {
 }
 
 /// Device and inode of what lies at a path, or `None`: one system call, cheap enough for every answer.
-pub fn lstat_id(path: &std::path::Path) -> Option<(u64, u64)> {
+pub fn lstat_id(path: &std::path::Path) -> Option<(u32, u64)> {
     use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
+    let found = std::fs::symlink_metadata(path).ok()?;
+    // The kernel's own encoding of a device, as the audit has it.
+    Some((libc::major(found.dev()) << 20 | libc::minor(found.dev()), found.ino()))
 }
 
 /// The sockets of a spec, not yet audited.
