@@ -31,17 +31,31 @@ const LOST: Duration = Duration::from_secs(1);
 /// Every so many periods a trusted listener's owner is looked up anew.
 const OWNERS_EVERY: u64 = 12;
 
+/// What an audit was asked about: a spawn of the service, and whether its instance was known by then. Between the
+/// two there is a listener already that belongs to no process we know of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Subject {
+    generation: u64,
+    lives: bool,
+}
+
+impl Subject {
+    fn of(service: &Service) -> Subject {
+        Subject { generation: service.generation, lives: service.instance.is_some() }
+    }
+}
+
 /// One service's part of a batch.
 struct Item {
     name: Arc<str>,
-    generation: u64,
+    subject: Subject,
     tree: Option<Tree>,
     expects: Vec<Expect>,
 }
 
 /// What the thread found.
 pub struct Report {
-    findings: Vec<(Arc<str>, u64, Vec<Finding>)>,
+    findings: Vec<(Arc<str>, Subject, Vec<Finding>)>,
 }
 
 /// The thread that audits many sockets at once.
@@ -78,7 +92,7 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     let mut parts = Vec::with_capacity(batch.len());
     for item in batch {
         let pids = item.tree.as_ref().map(Tree::pids_now);
-        parts.push((item.name, item.generation, item.expects.len(), item.tree));
+        parts.push((item.name, item.subject, item.expects.len(), item.tree));
         expects.extend(item.expects.into_iter().map(|mut e| {
             if let (Owner::Pids(owner), Some(pids)) = (&mut e.owner, &pids) {
                 owner.clone_from(pids);
@@ -98,7 +112,7 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     }
     let mut findings = findings.into_iter();
     let findings =
-        parts.into_iter().map(|(n, g, len, _)| (n, g, findings.by_ref().take(len).collect())).collect();
+        parts.into_iter().map(|(n, s, len, _)| (n, s, findings.by_ref().take(len).collect())).collect();
     Report { findings }
 }
 
@@ -156,14 +170,14 @@ impl Supervisor {
     pub(super) fn audit_here(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get(name) else { return };
         let mut expects = service.expects(true);
-        let generation = service.generation;
+        let subject = Subject::of(service);
         let mut findings: Vec<Finding> = expects.iter().map(|e| self.auditor.confirm(e)).collect();
         let unsure = |(e, f): (&Expect, &Finding)| is_suspicion(e, f);
         if expects.iter().zip(&findings).any(unsure) {
             expects = service.expects(false);
             findings = expects.iter().map(|e| self.auditor.confirm(e)).collect();
         }
-        self.take_findings(name, generation, findings);
+        self.take_findings(name, subject, findings);
     }
 
     fn audit_there(&mut self, names: Vec<Arc<str>>, trusted: bool) {
@@ -172,7 +186,7 @@ impl Supervisor {
             let tree = service.instance.as_ref().map(|i| i.tree.clone());
             // The thread asks the trees for their processes.
             let expects = service.expects_unowned(trusted);
-            Some(Item { name: name.clone(), generation: service.generation, tree, expects })
+            Some(Item { name: name.clone(), subject: Subject::of(service), tree, expects })
         };
         let batch: Vec<Item> = names.iter().filter_map(item).collect();
         self.audit_thread.busy = self.audit_thread.jobs.send(batch).is_ok();
@@ -197,15 +211,15 @@ impl Supervisor {
 
     pub(super) fn on_report(&mut self, report: Report) {
         self.audit_thread.busy = false;
-        for (name, generation, findings) in report.findings {
-            self.take_findings(&name, generation, findings);
+        for (name, subject, findings) in report.findings {
+            self.take_findings(&name, subject, findings);
         }
     }
 
-    fn take_findings(&mut self, name: &Arc<str>, generation: u64, findings: Vec<Finding>) {
+    fn take_findings(&mut self, name: &Arc<str>, subject: Subject, findings: Vec<Finding>) {
         let Some(service) = self.services.get_mut(name) else { return };
         // A batch that was on its way while the service changed says nothing of what it is now.
-        let same = service.generation == generation
+        let same = Subject::of(service) == subject
             && service.sockets.len() == findings.len()
             && service.sockets.iter().zip(&findings).all(|(s, f)| s.path == f.path);
         if !same {

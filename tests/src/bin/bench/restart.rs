@@ -5,14 +5,17 @@ use crate::client::{Control, first_answer};
 use crate::in_world;
 use crate::samples::Samples;
 use crate::table::{Aim, Line, Section};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use scenarios::{Json, Result, World, bins, ensure, processes};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const RUNS: usize = 20;
+const RUNS: u32 = 20;
+/// Redis heeds a signal ten times a second. So each run meets its server at another age, a whole period in all, and
+/// figure and floor meet the same ages.
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// A server and a question that it answers.
 struct Server {
@@ -46,17 +49,20 @@ fn figure(world: &World, server: &Server) -> Result<Section> {
     let socket = world.socket(name, "s.sock");
     let mut own = Own::start(world, server)?;
     let (mut floor, mut clean, mut stopped, mut ready) = <[Samples; 4]>::default().into();
-    for _ in 0..RUNS {
+    let mut answered = Instant::now();
+    for run in 0..RUNS {
+        let age = PERIOD + PERIOD * run / RUNS;
+        wait_for_age(own.answered, age);
         floor.add(own.restart(world, server)?);
 
         let mut control = Control::open(world)?;
+        wait_for_age(answered, age);
         let start = Instant::now();
         let row = std::thread::scope(|scope| -> Result<Value> {
             let asking =
                 scope.spawn(|| control.call("service.restart", json!({"name": name, "clean": true})));
-            let (answered, new) = first_answer(&socket, question, pid)?;
+            (answered, pid) = first_answer(&socket, question, pid)?;
             clean.add(answered - start);
-            pid = new;
             asking.join().map_err(|_| scenarios::Fault::new("the asking thread panicked"))?
         })?;
         let row = row.only()?;
@@ -76,17 +82,22 @@ fn figure(world: &World, server: &Server) -> Result<Section> {
     })
 }
 
+fn wait_for_age(born: Instant, age: Duration) {
+    std::thread::sleep(age.saturating_sub(born.elapsed()));
+}
+
 /// The same server, started by hand.
 struct Own {
     child: Child,
-    socket: std::path::PathBuf,
+    socket: PathBuf,
+    answered: Instant,
 }
 
 impl Own {
     fn start(world: &World, server: &Server) -> Result<Own> {
         let socket = world.file(server.name);
-        let mut own = Own { child: spawn(world, server, &socket)?, socket };
-        first_answer(&own.socket, server.question, 0)?;
+        let mut own = Own { child: spawn(world, server, &socket)?, socket, answered: Instant::now() };
+        (own.answered, _) = first_answer(&own.socket, server.question, 0)?;
         ensure!(own.child.try_wait()?.is_none(), "{} ended", server.name);
         Ok(own)
     }
@@ -97,8 +108,8 @@ impl Own {
         processes::signal(old, Signal::SIGTERM);
         self.child.wait()?;
         self.child = spawn(world, server, &self.socket)?;
-        let (answered, _) = first_answer(&self.socket, server.question, old)?;
-        Ok(answered - start)
+        (self.answered, _) = first_answer(&self.socket, server.question, old)?;
+        Ok(self.answered - start)
     }
 }
 
@@ -114,5 +125,10 @@ fn spawn(world: &World, server: &Server, socket: &Path) -> Result<Child> {
     let mut argv = server.argv.iter();
     let mut command: Command = world.command(argv.next().map_or("", String::as_str));
     command.args(argv).arg(socket).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(command.spawn()?)
+    // This process keeps SIGTERM for its own end, and a child takes the mask of the thread that spawns it.
+    let term = SigSet::from(Signal::SIGTERM);
+    term.thread_unblock()?;
+    let spawned = command.spawn();
+    term.thread_block()?;
+    Ok(spawned?)
 }
