@@ -10,13 +10,15 @@ pub const NU_VERSION: &str = "0.115.1";
 
 /// `SCENARIOS_NU`, what `cargo xtask` put into the target folder, or the one on PATH, if its version is [`NU_VERSION`].
 pub fn nu() -> Option<&'static Path> {
-    static NU: OnceLock<Option<PathBuf>> = OnceLock::new();
-    NU.get_or_init(|| {
+    // Only what was found is remembered: where none was, `cargo xtask` fetches one and asks again.
+    static NU: OnceLock<PathBuf> = OnceLock::new();
+    if NU.get().is_none() {
         let named = env::var_os("SCENARIOS_NU").map(PathBuf::from);
         let fetched = target().map(|target| nu_in(&target));
-        named.into_iter().chain(fetched).chain(on_path("nu")).find(|nu| is_nu(nu))
-    })
-    .as_deref()
+        let found = named.into_iter().chain(fetched).chain(on_path("nu")).find(|nu| is_nu(nu))?;
+        NU.get_or_init(|| found);
+    }
+    NU.get().map(PathBuf::as_path)
 }
 
 /// Where `cargo xtask` puts a Nushell of its own.

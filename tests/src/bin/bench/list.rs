@@ -24,8 +24,8 @@ pub fn measure() -> Result<Vec<Section>> {
             let rows = floor.time(|| Control::open(world)?.call("service.list", json!({})))?;
             ensure!(rows.rows()?.len() == SERVICES, "{} rows", rows.rows()?.len());
         }
-        let small = in_nushell(world, "proc shim status | ignore")?;
-        let list = in_nushell(world, "proc list | ignore")?;
+        let small = in_nushell(world, "null | proc shim status | ignore")?;
+        let list = in_nushell(world, "null | proc list | ignore")?;
         Ok(vec![Section {
             title: format!("proc list of {SERVICES} services, warm plugin"),
             floor: Some(Line::timed("service.list over a new connection, from here", &floor)),
