@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod duration;
+pub mod event;
 pub mod graph;
 mod number;
 mod parse;
