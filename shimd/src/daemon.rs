@@ -81,7 +81,7 @@ fn start() -> Result<(), StartError> {
     folder::private_folder(&home.logs())?;
     // One daemon a home: the lock says so, not a path that exists.
     let _lock = take_lock(&home)?;
-    let (store, records) = Store::open(&home.database())?;
+    let (store, loaded) = Store::open(&home.database())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(8)
@@ -93,7 +93,8 @@ fn start() -> Result<(), StartError> {
         let control = home.control_socket();
         // The lock is ours: whatever socket lies there belongs to a dead daemon.
         clean::remove_socket(&control, &|_| true)?;
-        let (supervisor, handle) = Supervisor::build(Parts { home: home.clone(), root, store, records })?;
+        let (supervisor, handle) =
+            Supervisor::build(Parts { home: home.clone(), root, store, records: loaded.services })?;
         let server = Server::bind(&control)?;
         tracing::info!("shimd {} listens on {}", env!("CARGO_PKG_VERSION"), control.display());
         let supervising = tokio::spawn(supervisor.run());

@@ -1,4 +1,4 @@
-//! The tables of `state.db`, and how an older schema moves forward.
+//! The tables and views of `state.db`, and how an older schema moves forward. For people: `docs/store.md`.
 //!
 //! ```text
 //! meta      key, value                                    `schema`: the version below
@@ -9,6 +9,12 @@
 //!           start_ticks, pidfs_ino, boot_id), cgroup,     its tree is gone; spec_json is what it was
 //!           spec_json, started (ns since 1970)            spawned with
 //! listener  service, path, inode, cookie, boot_id         the kernel socket last seen ok at each path
+//! event     id, time (ns since 1970), service, kind,      what happened, as shimd_api::event says; since
+//!           socket, path, verdict, status, was, lasted    version 2
+//!           (ns), reason, pid, culprit_pid, _name,
+//!           _exe, _uid
+//! history   (a view) one row a spell of a verdict         since version 2
+//! events    (a view) event, its time as text              since version 2
 //! ```
 
 use rusqlite::Connection;
@@ -16,9 +22,12 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// The schema this daemon writes.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = STEPS.len() as i64;
 
-const V1: &str = "
+/// From nothing to version 1, from 1 to 2, and so on. What was released is never edited.
+const STEPS: [&str; 2] = [V1, V2];
+
+pub(super) const V1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE service (
     name TEXT PRIMARY KEY, spec_json TEXT NOT NULL, want TEXT NOT NULL DEFAULT 'down',
@@ -35,20 +44,56 @@ CREATE TABLE listener (
 INSERT INTO meta VALUES ('schema', '1');
 ";
 
+// The index of a socket's verdicts serves the window of `history`, the verdicts that are loaded at the start,
+// and the pruning, which spares the newest of them. Milliseconds are taken off as whole numbers: SQLite would
+// round a fraction, and show a spell that ends before it began.
+const V2: &str = "
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY, time INTEGER NOT NULL, service TEXT, kind TEXT NOT NULL, socket TEXT, path TEXT,
+    verdict TEXT, status TEXT, was TEXT, lasted INTEGER, reason TEXT, pid INTEGER,
+    culprit_pid INTEGER, culprit_name TEXT, culprit_exe TEXT, culprit_uid INTEGER
+);
+CREATE INDEX event_time ON event (time);
+CREATE INDEX event_service ON event (service, time);
+CREATE INDEX event_socket ON event (service, path, id) WHERE kind = 'verdict';
+CREATE VIEW history AS
+    SELECT service, socket, path, verdict,
+        strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000000 / 1000.0, 'unixepoch') AS began,
+        strftime('%Y-%m-%dT%H:%M:%fZ', until / 1000000 / 1000.0, 'unixepoch') AS ended,
+        (until - time) / 1000000 AS lasted_ms,
+        reason, culprit_name, culprit_pid, culprit_exe, culprit_uid
+    FROM (
+        SELECT *, lead(time) OVER (PARTITION BY service, path ORDER BY id) AS until
+        FROM event WHERE kind = 'verdict'
+    )
+    ORDER BY id;
+CREATE VIEW events AS
+    SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000000 / 1000.0, 'unixepoch') AS time,
+        service, kind, socket, path, verdict, status, was, lasted / 1000000 AS lasted_ms, reason, pid,
+        culprit_name, culprit_pid, culprit_exe, culprit_uid
+    FROM event
+    ORDER BY id;
+UPDATE meta SET value = '2' WHERE key = 'schema';
+";
+
 /// Brings the schema to [`VERSION`], in one transaction. A newer one is refused: it may hold what this
 /// daemon would lose.
 pub fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let has_meta: bool =
         tx.query_row("SELECT count(*) FROM sqlite_master WHERE name = 'meta'", [], |r| r.get(0))?;
-    if !has_meta {
-        tx.execute_batch(V1)?;
-        return Ok(tx.commit()?);
+    let done = if has_meta {
+        let text: String = tx.query_row("SELECT value FROM meta WHERE key = 'schema'", [], |r| r.get(0))?;
+        match text.parse::<i64>() {
+            Ok(found) if found > VERSION => return Err(StoreError::Newer { found, known: VERSION }),
+            Ok(found) if found >= 1 => found.unsigned_abs() as usize,
+            _ => return Err(StoreError::Schema { found: text }),
+        }
+    } else {
+        0
+    };
+    for step in STEPS.iter().skip(done) {
+        tx.execute_batch(step)?;
     }
-    let text: String = tx.query_row("SELECT value FROM meta WHERE key = 'schema'", [], |r| r.get(0))?;
-    match text.parse::<i64>() {
-        Ok(VERSION) => Ok(()),
-        Ok(found) if found > VERSION => Err(StoreError::Newer { found, known: VERSION }),
-        _ => Err(StoreError::Schema { found: text }),
-    }
+    Ok(tx.commit()?)
 }

@@ -1,0 +1,68 @@
+//! From version 1 forward, and what is refused.
+
+use super::*;
+use crate::core::machine::Want;
+use crate::store::schema::{V1, VERSION};
+
+fn version(path: &Path) -> String {
+    let db = Connection::open(path).unwrap();
+    db.query_row("SELECT value FROM meta WHERE key = 'schema'", [], |r| r.get(0)).unwrap()
+}
+
+/// A store as shimd 0.1 before the history wrote it.
+fn version_1(base: &Base) {
+    let db = Connection::open(&base.path).unwrap();
+    db.pragma_update(None, "journal_mode", "WAL").unwrap();
+    db.execute_batch(V1).unwrap();
+    db.execute_batch(
+        r#"INSERT INTO service (name, spec_json, want, generation) VALUES ('web', '{"name": "web"}', 'up', 7);
+           INSERT INTO instance VALUES ('web', 7, '{"pid": 1, "start_ticks": 2, "pidfs_ino": 3, "boot_id": "b"}',
+               NULL, '{"name": "web"}', 5);
+           INSERT INTO listener VALUES ('web', '/run/web.sock', 11, 12, 'b');"#,
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_store_of_version_1_keeps_its_services_and_gains_a_history() {
+    let base = Base::new();
+    version_1(&base);
+    for _ in 0..2 {
+        let (store, loaded) = base.open();
+        let web = loaded.services.get("web").unwrap();
+        assert_eq!(web.spec_json, r#"{"name": "web"}"#);
+        assert_eq!((web.durable.want, web.generation), (Want::Up, 7));
+        assert_eq!(web.instance.as_ref().unwrap().generation, 7);
+        assert_eq!(web.listeners.first().unwrap().cookie, 12);
+        record(&store, [state(loaded.last_event + 1, now(), "web", "running")]);
+        assert_eq!(list(&store, all()).len() as u64, loaded.last_event + 1);
+    }
+    assert_eq!(version(&base.path), VERSION.to_string());
+}
+
+#[test]
+fn a_migration_that_is_torn_leaves_version_1() {
+    let base = Base::new();
+    version_1(&base);
+    // What version 2 makes is there already: its step fails after the table, and takes the table back.
+    Connection::open(&base.path).unwrap().execute_batch("CREATE TABLE history (x)").unwrap();
+    assert!(matches!(Store::open(&base.path), Err(StoreError::Sqlite(_))));
+    assert_eq!(version(&base.path), "1");
+    assert_eq!(base.count("sqlite_master WHERE name = 'event'"), 0);
+    assert_eq!(base.count("service"), 1);
+}
+
+#[test]
+fn a_newer_store_and_a_strange_one_are_refused() {
+    for (written, newer) in [("3", true), ("0", false), ("-1", false), ("two", false)] {
+        let base = Base::new();
+        drop(base.open());
+        let db = Connection::open(&base.path).unwrap();
+        db.execute("UPDATE meta SET value = ?1", [written]).unwrap();
+        match Store::open(&base.path) {
+            Err(StoreError::Newer { found: 3, known: VERSION }) => assert!(newer),
+            Err(StoreError::Schema { found }) => assert!(!newer && found == written),
+            other => panic!("{written}: {other:?}"),
+        }
+    }
+}

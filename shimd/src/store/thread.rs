@@ -1,0 +1,161 @@
+//! The store's two threads.
+//!
+//! The first owns the connection that writes. It takes all that has queued up into one transaction. Where
+//! that fails, each write gets its own, so that one bad write cannot take others down with it; the events
+//! among them share one, and are dropped where it fails too.
+//!
+//! The second reads the history on a connection of its own, so that a list of 100,000 events does not hold up
+//! the intent of a restart: in WAL mode, neither waits for the other. A query goes through the first thread's
+//! queue, and is passed on once what came before it is committed: it sees all of that.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use shimd_api::event::EventRow;
+use tokio::sync::oneshot;
+
+use super::StoreError;
+use super::event::{self, EventQuery};
+use super::lost::Lost;
+use super::prune::{Pruner, STEP};
+use super::write::{Write, apply};
+
+/// How many jobs one transaction takes.
+const BATCH: usize = 1024;
+
+pub(super) type Answer = Result<(), StoreError>;
+pub(super) type Rows = Result<Vec<EventRow>, StoreError>;
+pub(super) type Question = (EventQuery, oneshot::Sender<Rows>);
+
+#[derive(Debug)]
+pub(super) enum Job {
+    Write(Write, oneshot::Sender<Answer>),
+    Read(Question),
+}
+
+/// What the first thread owns.
+pub(super) struct Writer {
+    pub db: Connection,
+    pub lost: Arc<Lost>,
+    pub pruner: Pruner,
+    pub questions: mpsc::Sender<Question>,
+}
+
+impl Writer {
+    /// Works until nobody can submit any more, and all is written.
+    pub fn run(mut self, queue: &mpsc::Receiver<Job>) {
+        loop {
+            let first = if self.pruner.is_due() {
+                match queue.try_recv() {
+                    Ok(job) => Some(job),
+                    Err(mpsc::TryRecvError::Empty) => None,
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+            } else {
+                match queue.recv() {
+                    Ok(job) => Some(job),
+                    Err(mpsc::RecvError) => return,
+                }
+            };
+            let (mut writes, mut answers, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+            for job in first.into_iter().chain(queue.try_iter().take(BATCH - 1)) {
+                match job {
+                    Job::Write(write, answer) => {
+                        writes.push(write);
+                        answers.push(answer);
+                    }
+                    Job::Read(question) => reads.push(question),
+                }
+            }
+            let events = writes.iter().filter(|w| w.is_history()).count();
+            for (result, answer) in self.write(&writes).into_iter().zip(answers) {
+                // Of an event, nobody waits for the answer.
+                let _ = answer.send(result.map_err(StoreError::Write));
+            }
+            self.lost.leave(events);
+            for question in reads {
+                // Where the other thread is gone this drops the sender, and who asked is told so.
+                let _ = self.questions.send(question);
+            }
+            // As many steps as keep pace with what is written.
+            for _ in 0..=events / STEP as usize {
+                if let Err(e) = self.pruner.step(&mut self.db) {
+                    tracing::warn!("cannot prune the history in state.db: {e}");
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Vec<Kept> {
+        let writes: Vec<&Write> = writes.iter().collect();
+        let results = keep(&mut self.db, &writes);
+        let history = writes.iter().zip(&results).filter(|(write, _)| write.is_history());
+        let (mut kept, mut lost) = (0, 0);
+        for (_, result) in history {
+            match result {
+                Ok(()) => kept += 1,
+                Err(e) => {
+                    lost += 1;
+                    self.lost.add(1, e);
+                }
+            }
+        }
+        if kept > 0 {
+            self.pruner.inserted(kept);
+            if lost == 0 {
+                self.lost.ended();
+            }
+        }
+        results
+    }
+}
+
+/// Whether a write is in the store; if not, SQLite's answer.
+type Kept = Result<(), String>;
+
+fn keep(db: &mut Connection, writes: &[&Write]) -> Vec<Kept> {
+    let Err(e) = commit(db, writes) else { return vec![Ok(()); writes.len()] };
+    let history: Vec<&Write> = writes.iter().copied().filter(|w| w.is_history()).collect();
+    let alone = writes.len() == 1;
+    let disk = e.sqlite_error_code() != Some(ErrorCode::ConstraintViolation);
+    if alone || (disk && history.len() == writes.len()) {
+        return vec![Err(format!("cannot write state.db: {e}")); writes.len()];
+    }
+    // What services need goes first: a disk may have room for that alone.
+    let each = |db: &mut Connection, some: &[&Write]| some.iter().flat_map(|w| keep(db, &[w])).collect();
+    let others: Vec<&Write> = writes.iter().copied().filter(|w| !w.is_history()).collect();
+    let others: Vec<Kept> = each(db, &others);
+    let history = if others.is_empty() { each(db, &history) } else { keep(db, &history) };
+    let (mut others, mut history) = (others.into_iter(), history.into_iter());
+    writes.iter().filter_map(|w| if w.is_history() { history.next() } else { others.next() }).collect()
+}
+
+fn commit(db: &mut Connection, writes: &[&Write]) -> rusqlite::Result<()> {
+    let synced = writes.iter().any(|w| w.synced());
+    db.pragma_update(None, "synchronous", if synced { "FULL" } else { "NORMAL" })?;
+    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for write in writes {
+        apply(&tx, write)?;
+    }
+    tx.commit()
+}
+
+/// The second thread. It opens its connection when somebody first asks, and anew after an error.
+pub(super) fn answer(path: &Path, questions: &mpsc::Receiver<Question>) {
+    let mut kept: Option<Connection> = None;
+    while let Ok((query, rows)) = questions.recv() {
+        let result = kept.take().map_or_else(|| open_to_read(path), Ok).and_then(|db| {
+            let rows = event::list(&db, &query)?;
+            kept = Some(db);
+            Ok(rows)
+        });
+        let _ = rows.send(result.map_err(|source| StoreError::Read { path: path.to_owned(), source }));
+    }
+}
+
+fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    super::configure(&db)?;
+    Ok(db)
+}
