@@ -21,6 +21,7 @@ use crate::inquiry::{Case, Evidence, Inquiry, Sight};
 use crate::listener::{Listener, ListenerId, ListenerState, SocketKind};
 use crate::netns::Abroad;
 use crate::procfs::{self, Census, Process, foremost};
+use crate::queue::Waiting;
 use crate::reason;
 use crate::snapshot::Snapshot;
 use crate::verdict::{At, Stage, There, Verdict, decide};
@@ -191,6 +192,14 @@ impl Auditor {
             let trouble = AuditError::Malformed("an audit without a finding");
             finding(expect, Case::unanswered(&trouble), &mut Names::new(Census::default()))
         })
+    }
+
+    /// The queue of a listener of this network namespace, as [`Diag::waiting`].
+    ///
+    /// # Errors
+    /// As [`Diag::waiting`].
+    pub fn waiting(&mut self, listener: ListenerId) -> Result<Option<Waiting>, AuditError> {
+        self.diag.waiting(listener.inode, listener.cookie)
     }
 
     fn sight(&mut self, path: &Path) -> Sight {

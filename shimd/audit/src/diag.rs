@@ -16,6 +16,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use crate::error::AuditError;
 use crate::listener::Listener;
 use crate::message::{self, Malformed, Message, Messages};
+use crate::queue::Waiting;
 
 /// What the kernel fills at most; a larger buffer is no faster.
 const BUFFER: usize = 32 * 1024;
@@ -78,19 +79,46 @@ impl Diag {
     /// # Errors
     /// [`AuditError::Diag`] or [`AuditError::Malformed`], after a second attempt.
     pub fn query(&mut self, inode: u64, cookie: u64) -> Result<Option<Listener>, AuditError> {
+        self.ask(inode, cookie, message::SHOW, message::listener)
+    }
+
+    /// The queue of one listener: who waits to be accepted. `None` for a socket that is gone or that takes no
+    /// connections. Needs no privilege, and nothing is connected to.
+    ///
+    /// # Errors
+    /// [`AuditError::Diag`] or [`AuditError::Malformed`], after a second attempt.
+    pub fn waiting(&mut self, inode: u64, cookie: u64) -> Result<Option<Waiting>, AuditError> {
+        let named = self.ask(inode, cookie, message::SHOW | message::SHOW_ICONS, message::waiting);
+        match named {
+            // An answer has to fit into about a page.
+            Err(AuditError::Diag { errno: Errno::EMSGSIZE, .. }) => {
+                self.ask(inode, cookie, message::SHOW, message::waiting)
+            }
+            named => named,
+        }
+    }
+
+    /// What `read` makes of one socket, by inode and cookie.
+    fn ask<T>(
+        &mut self,
+        inode: u64,
+        cookie: u64,
+        show: u32,
+        read: fn(&[u8]) -> Result<Option<T>, Malformed>,
+    ) -> Result<Option<T>, AuditError> {
         let Ok(inode) = u32::try_from(inode) else { return Ok(None) };
         if inode == 0 {
             return Ok(None);
         }
         self.twice(|diag| {
             let mut found = None;
-            let refused = diag.converse(message::REQUEST, 0, inode, cookie, &mut |socket| {
-                found = message::listener(socket)?;
+            let refused = diag.converse(message::REQUEST, 0, show, inode, cookie, &mut |socket| {
+                found = read(socket)?;
                 Ok(())
             })?;
             match refused {
                 0 => Ok(found),
-                errno if errno == libc::ENOENT || errno == libc::ESTALE => Ok(None),
+                libc::ENOENT | libc::ESTALE => Ok(None),
                 errno => Err(AuditError::Diag { step: "query", errno: Errno::from_raw(errno) }),
             }
         })
@@ -99,12 +127,12 @@ impl Diag {
     fn dump_states(&mut self, states: u32) -> Result<Dump, AuditError> {
         self.twice(|diag| {
             let mut dump = Dump::default();
-            let refused =
-                diag.converse(message::REQUEST | message::DUMP, states, 0, u64::MAX, &mut |socket| {
-                    dump.fingerprint = dump.fingerprint.wrapping_add(message::fingerprint(socket));
-                    dump.listeners.extend(message::listener(socket)?);
-                    Ok(())
-                })?;
+            let flags = message::REQUEST | message::DUMP;
+            let refused = diag.converse(flags, states, message::SHOW, 0, u64::MAX, &mut |socket| {
+                dump.fingerprint = dump.fingerprint.wrapping_add(message::fingerprint(socket));
+                dump.listeners.extend(message::listener(socket)?);
+                Ok(())
+            })?;
             match refused {
                 0 => Ok(dump),
                 errno => Err(AuditError::Diag { step: "dump", errno: Errno::from_raw(errno) }),
@@ -128,12 +156,13 @@ impl Diag {
         &mut self,
         flags: u16,
         states: u32,
+        show: u32,
         inode: u32,
         cookie: u64,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>,
     ) -> Result<i32, AuditError> {
         self.seq = self.seq.wrapping_add(1);
-        let request = message::request(flags, self.seq, states, inode, cookie);
+        let request = message::request(flags, self.seq, states, show, inode, cookie);
         retry(|| sendto(self.socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty()))
             .map_err(|errno| AuditError::Diag { step: "request", errno })?;
         loop {

@@ -5,7 +5,8 @@
 //! unix_diag_req  24: u8 family, u8 protocol, u16 pad; u32 states; u32 ino; u32 show; u32 cookie[2]
 //! unix_diag_msg  16: u8 family, u8 type, u8 state, u8 pad; u32 ino; u32 cookie[2]
 //! nlattr          4: u16 len; u16 type                                     each attribute aligned to 4
-//!   NAME 0 bytes   VFS 1 {u32 ino, u32 dev}   RQLEN 4 {u32 pending, u32 backlog}   SHUTDOWN 6 u8   UID 7 u32
+//!   NAME 0 bytes   VFS 1 {u32 ino, u32 dev}   ICONS 3 [u32 ino]   RQLEN 4 {u32 pending, u32 backlog}
+//!   SHUTDOWN 6 u8   UID 7 u32
 //! ```
 //!
 //! Nothing here trusts a length: any bytes give messages or [`Malformed`], never a panic.
@@ -15,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::listener::{Listener, ListenerState, Name, SocketKind, Vfs};
+use crate::queue::Waiting;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
@@ -35,7 +37,9 @@ const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 
 /// Show NAME, VFS, RQLEN and UID; SHUTDOWN comes unasked.
-const SHOW: u32 = 1 | 2 | 0x10 | 0x40;
+pub(crate) const SHOW: u32 = 1 | 2 | 0x10 | 0x40;
+/// Show who waits. Not in a dump: it would name every waiting connection of the machine.
+pub(crate) const SHOW_ICONS: u32 = 8;
 const RCV_SHUTDOWN: u8 = 1;
 
 /// An answer that breaks its own lengths.
@@ -55,8 +59,8 @@ pub(crate) enum Message<'a> {
     Other,
 }
 
-/// A request: one socket by `inode` and `cookie`, or with [`DUMP`] all that are in `states`.
-pub(crate) fn request(flags: u16, seq: u32, states: u32, inode: u32, cookie: u64) -> Vec<u8> {
+/// A request for what is in `show`: of one socket by `inode` and `cookie`, or with [`DUMP`] of all in `states`.
+pub(crate) fn request(flags: u16, seq: u32, states: u32, show: u32, inode: u32, cookie: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40);
     bytes.extend_from_slice(&40u32.to_ne_bytes());
     bytes.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -64,7 +68,7 @@ pub(crate) fn request(flags: u16, seq: u32, states: u32, inode: u32, cookie: u64
     bytes.extend_from_slice(&seq.to_ne_bytes());
     bytes.extend_from_slice(&0u32.to_ne_bytes());
     bytes.extend_from_slice(&[libc::AF_UNIX as u8, 0, 0, 0]);
-    for field in [states, inode, SHOW, cookie as u32, (cookie >> 32) as u32] {
+    for field in [states, inode, show, cookie as u32, (cookie >> 32) as u32] {
         bytes.extend_from_slice(&field.to_ne_bytes());
     }
     bytes
@@ -132,7 +136,7 @@ pub(crate) fn listener(socket: &[u8]) -> Result<Option<Listener>, Malformed> {
     let Some(&[family, kind, state, _]) = socket.first_chunk::<4>() else {
         return Err(Malformed("a socket is cut short"));
     };
-    let (Some(inode), Some(low), Some(high), Some(mut rest)) =
+    let (Some(inode), Some(low), Some(high), Some(rest)) =
         (read_u32(socket, 4), read_u32(socket, 8), read_u32(socket, 12), socket.get(16..))
     else {
         return Err(Malformed("a socket is cut short"));
@@ -164,10 +168,8 @@ pub(crate) fn listener(socket: &[u8]) -> Result<Option<Listener>, Malformed> {
         backlog: 0,
         uid: None,
     };
-    while !rest.is_empty() {
-        let len = read_u16(rest, 0).ok_or(Malformed("an attribute is cut short"))? as usize;
-        let attribute = read_u16(rest, 2).ok_or(Malformed("an attribute is cut short"))?;
-        let value = rest.get(4..len).ok_or(Malformed("an attribute is cut short"))?;
+    for attribute in (Attributes { rest }) {
+        let (attribute, value) = attribute?;
         match attribute {
             0 => listener.name = name(value),
             1 => {
@@ -185,9 +187,54 @@ pub(crate) fn listener(socket: &[u8]) -> Result<Option<Listener>, Malformed> {
             7 => listener.uid = read_u32(value, 0),
             _ => {}
         }
-        rest = rest.get(aligned(len)..).unwrap_or_default();
     }
     Ok((listener.name.is_some() || listener.vfs.is_some()).then_some(listener))
+}
+
+/// The queue of a socket in LISTEN, with the icons if they were asked for; `None` for any other socket.
+pub(crate) fn waiting(socket: &[u8]) -> Result<Option<Waiting>, Malformed> {
+    if socket.get(2) != Some(&TCP_LISTEN) {
+        return Ok(None);
+    }
+    let mut waiting = Waiting { pending: 0, backlog: 0, icons: None };
+    for attribute in (Attributes { rest: socket.get(16..).unwrap_or_default() }) {
+        match attribute? {
+            (3, icons) => {
+                let words = icons.as_chunks().0.iter();
+                waiting.icons = Some(words.map(|word| u32::from_ne_bytes(*word)).collect());
+            }
+            (4, value) => {
+                waiting.pending = read_u32(value, 0).unwrap_or(0);
+                waiting.backlog = read_u32(value, 4).unwrap_or(0);
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(waiting))
+}
+
+/// The attributes of a socket message: type and value.
+struct Attributes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(u16, &'a [u8]), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let length = read_u16(self.rest, 0).map(usize::from);
+        let attribute =
+            length.and_then(|length| Some((length, read_u16(self.rest, 2)?, self.rest.get(4..length)?)));
+        let Some((length, kind, value)) = attribute else {
+            self.rest = &[];
+            return Some(Err(Malformed("an attribute is cut short")));
+        };
+        self.rest = self.rest.get(aligned(length)..).unwrap_or_default();
+        Some(Ok((kind, value)))
+    }
 }
 
 /// A path ends at its NUL; an abstract name begins with one and may hold more.
@@ -278,6 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_is_read_in_its_order() {
+        let numbers = attribute(4, &two_words(2, 128));
+        let read = |bytes: &[u8]| waiting(bytes).unwrap();
+        let named = socket(1, 10, &[numbers.clone(), attribute(3, &two_words(31, 0))]);
+        assert_eq!(read(&named), Some(Waiting { pending: 2, backlog: 128, icons: Some(vec![31, 0]) }));
+        let unnamed = socket(1, 10, &[numbers]);
+        assert_eq!(read(&unnamed), Some(Waiting { pending: 2, backlog: 128, icons: None }));
+        assert_eq!(read(&socket(1, 10, &[attribute(3, &[])])).unwrap().icons, Some(Vec::new()));
+        assert_eq!(read(&socket(1, 1, &[attribute(3, &two_words(31, 0))])), None, "a connection");
+    }
+
+    #[test]
     fn states_tell_listeners_from_connections() {
         let named = [attribute(0, b"x\0")];
         let state = |kind, state| listener(&socket(kind, state, &named)).unwrap().map(|found| found.state);
@@ -309,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_request_is_forty_bytes_in_the_kernels_order() {
-        let bytes = request(REQUEST, 3, LISTEN, 9, 0x0000_0002_0000_0001);
+        let bytes = request(REQUEST, 3, LISTEN, SHOW, 9, 0x0000_0002_0000_0001);
         assert_eq!(bytes.len(), 40);
         assert_eq!(read_u32(&bytes, 24), Some(9));
         assert_eq!((read_u32(&bytes, 32), read_u32(&bytes, 36)), (Some(1), Some(2)));
@@ -320,10 +379,10 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), seq: u32) {
             for message in Messages::new(&bytes, seq) {
                 if let Ok(Message::Socket(socket)) = message {
-                    let _ = (listener(socket), fingerprint(socket));
+                    let _ = (listener(socket), waiting(socket), fingerprint(socket));
                 }
             }
-            let _ = listener(&bytes);
+            let _ = (listener(&bytes), waiting(&bytes));
         }
 
         #[test]
