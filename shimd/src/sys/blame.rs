@@ -1,8 +1,8 @@
 //! Who removed or replaced a dentry: fanotify tells which process did it, while it does.
 //!
 //! Folders are marked, each with the names in it that matter; what happens to any other name is dropped before anybody
-//! is looked at. For the rest the process is looked up at once, by a thread of its own that runs before all
-//! ordinary ones: most who unlink are gone within a millisecond. What is known is kept in a ring.
+//! is looked at. For the rest the process is looked up at once, by threads that run before all ordinary ones: most
+//! who unlink are gone within a millisecond. What is known is kept in a ring.
 //!
 //! | part | does |
 //! | --- | --- |
@@ -10,7 +10,7 @@
 //! | `marks` | folders, their handles, their names |
 //! | `deeds` | which event is which deed; the ring |
 //! | `who` | names the process |
-//! | `reader` | the thread |
+//! | `reader` | the threads |
 //!
 //! A chmod of a folder is told on `.` in it, never on its name in its parent: so does the kernel.
 //!
@@ -39,9 +39,14 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags}
 
 use deeds::Ring;
 use marks::{Known, Marks};
+use reader::Turn;
+
+use super::pidfd::errno_of;
 
 /// How often a folder is looked at again that changes while its mark is set.
 const SETTLE_TRIES: usize = 8;
+/// The stack of a thread: they are many, and need little.
+const STACK: usize = 256 * 1024;
 
 /// What somebody did to a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +143,7 @@ pub struct Blame {
     setting: Mutex<()>,
     mask: MaskFlags,
     end: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -154,8 +159,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Blame {
-    /// Opens fanotify and starts the thread. `notify` is called on that thread after new deeds can be had: it must
-    /// return at once, for nobody else is looked up meanwhile.
+    /// Opens fanotify and starts the threads. `notify` is called on one of them after new deeds can be had: it must
+    /// return at once, for nobody else is looked up meanwhile, and must not drop the `Blame`.
     ///
     /// # Errors
     /// [`BlameError`]; as an ordinary user always.
@@ -167,13 +172,19 @@ impl Blame {
         let end = Arc::new(end.map_err(fail("eventfd"))?);
         let mask = mask(&fanotify);
         let shared = Arc::new(Shared { fanotify, marks: Mutex::default(), ring: Mutex::default() });
-        let thread = std::thread::Builder::new().name("blame".into()).spawn({
-            let (shared, end) = (Arc::clone(&shared), Arc::clone(&end));
-            move || reader::run(&shared, &end, &notify)
-        });
-        let errno = |e: &std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN));
-        let thread = thread.map_err(|e| fail("start a thread")(errno(&e)))?;
-        Ok(Blame { shared, setting: Mutex::default(), mask, end, thread: Some(thread) })
+        let turn = Arc::new(Mutex::new(Turn::new(notify)));
+        let mut blame = Blame { shared, setting: Mutex::default(), mask, end, threads: Vec::new() };
+        for processor in [None].into_iter().chain(reader::processors().into_iter().map(Some)) {
+            let (shared, end, turn) = (Arc::clone(&blame.shared), Arc::clone(&blame.end), Arc::clone(&turn));
+            let thread = std::thread::Builder::new().name("blame".into()).stack_size(STACK);
+            match thread.spawn(move || reader::run(&shared, &end, &turn, processor)) {
+                Ok(thread) => blame.threads.push(thread),
+                Err(e) if processor.is_none() => return Err(fail("start a thread")(errno_of(&e))),
+                // One reads: that is enough, if not as sure.
+                Err(_) => break,
+            }
+        }
+        Ok(blame)
     }
 
     /// Says which folders to mark from now on, and which names in each matter; the name `.` stands for the
@@ -254,9 +265,7 @@ impl Drop for Blame {
     fn drop(&mut self) {
         // Cannot fail: the counter of an eventfd is full after 2^64 writes.
         let _ = self.end.write(1);
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
