@@ -20,6 +20,8 @@ use crate::sys::{clean, detach, folder, limits, lock};
 
 /// How long the threads of a killed daemon may take to be gone.
 const DYING: Duration = Duration::from_secs(2);
+/// How long the last events may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
 /// How `shimd run` ends when another daemon has the home.
 const ALREADY: u8 = 3;
 
@@ -89,7 +91,8 @@ fn start() -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    runtime.block_on(async {
+    let last = store.clone();
+    let ended = runtime.block_on(async {
         let control = home.control_socket();
         // The lock is ours: whatever socket lies there belongs to a dead daemon.
         clean::remove_socket(&control, &|_| true)?;
@@ -107,7 +110,10 @@ fn start() -> Result<(), StartError> {
         };
         server.serve(Arc::new(Api(handle)), ended).await;
         Ok(())
-    })
+    });
+    // Nobody waited for the last events; a disk that hangs must not hold up the end.
+    let _ = runtime.block_on(async { tokio::time::timeout(FLUSH, last.flush().done()).await });
+    ended
 }
 
 /// A daemon that was killed holds its lock until its last thread is gone, a moment longer than it seems to live.

@@ -54,7 +54,7 @@ pub enum StoreError {
     Newer {
         /// In the file.
         found: i64,
-        /// [`schema::VERSION`].
+        /// This daemon's.
         known: i64,
     },
     /// Not a schema version.
@@ -106,16 +106,7 @@ impl Ack {
 impl Store {
     /// Opens the database, brings its schema forward, reads what a daemon needs and starts the store's threads.
     pub fn open(path: &Path) -> Result<(Store, Loaded), StoreError> {
-        let open = || -> rusqlite::Result<Connection> {
-            let db = Connection::open(path)?;
-            db.pragma_update(None, "journal_mode", "WAL")?;
-            db.pragma_update(None, "synchronous", "FULL")?;
-            // The WAL can grow while somebody reads for long; it need not stay so large.
-            db.pragma_update(None, "journal_size_limit", 4 << 20)?;
-            configure(&db)?;
-            Ok(db)
-        };
-        let db = open().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let db = open_to_write(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         Self::on(db, path, Limits::default())
     }
 
@@ -132,8 +123,8 @@ impl Store {
         Ok((Store { jobs, lost, queued: limits.queued }, loaded))
     }
 
-    /// Queues a write. Writes are kept in the order in which they were submitted, save that of events and the
-    /// rest.
+    /// Queues a write. Writes are kept in the order in which they were submitted; only where the disk refuses
+    /// some do events come after what services need.
     pub fn submit(&self, write: Write) -> Ack {
         let (tx, rx) = oneshot::channel();
         if write.is_history() && !self.lost.enter(self.queued) {
@@ -144,6 +135,13 @@ impl Store {
             // A thread that is gone drops the sender, and the Ack says so.
             let _ = self.jobs.send(Job::Write(write, tx));
         }
+        Ack(rx)
+    }
+
+    /// Done when all that was submitted before is written, or refused: for a daemon that ends.
+    pub fn flush(&self) -> Ack {
+        let (tx, rx) = oneshot::channel();
+        let _ = self.jobs.send(Job::Flush(tx));
         Ack(rx)
     }
 
@@ -169,10 +167,20 @@ impl Store {
     }
 }
 
+fn open_to_write(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    configure(&db)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    // The WAL can grow while somebody reads for long; it need not stay so large.
+    db.pragma_update(None, "journal_size_limit", 4 << 20)?;
+    Ok(db)
+}
+
 fn configure(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(Duration::from_secs(2))?;
+    db.pragma_update(None, "synchronous", "FULL")?;
     // A thousand services are some hundred KiB: the page cache need not be SQLite's 2 MiB.
-    db.pragma_update(None, "cache_size", -256)?;
-    db.busy_timeout(Duration::from_secs(2))
+    db.pragma_update(None, "cache_size", -256)
 }
 
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {

@@ -32,6 +32,7 @@ pub(super) type Question = (EventQuery, oneshot::Sender<Rows>);
 pub(super) enum Job {
     Write(Write, oneshot::Sender<Answer>),
     Read(Question),
+    Flush(oneshot::Sender<Answer>),
 }
 
 /// What the first thread owns.
@@ -58,7 +59,8 @@ impl Writer {
                     Err(mpsc::RecvError) => return,
                 }
             };
-            let (mut writes, mut answers, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut writes, mut answers) = (Vec::new(), Vec::new());
+            let (mut reads, mut flushes) = (Vec::new(), Vec::new());
             for job in first.into_iter().chain(queue.try_iter().take(BATCH - 1)) {
                 match job {
                     Job::Write(write, answer) => {
@@ -66,12 +68,16 @@ impl Writer {
                         answers.push(answer);
                     }
                     Job::Read(question) => reads.push(question),
+                    Job::Flush(answer) => flushes.push(answer),
                 }
             }
             let events = writes.iter().filter(|w| w.is_history()).count();
             for (result, answer) in self.write(&writes).into_iter().zip(answers) {
                 // Of an event, nobody waits for the answer.
                 let _ = answer.send(result.map_err(StoreError::Write));
+            }
+            for answer in flushes {
+                let _ = answer.send(Ok(()));
             }
             self.lost.leave(events);
             for question in reads {
@@ -115,6 +121,9 @@ impl Writer {
 type Kept = Result<(), String>;
 
 fn keep(db: &mut Connection, writes: &[&Write]) -> Vec<Kept> {
+    if writes.is_empty() {
+        return Vec::new();
+    }
     let Err(e) = commit(db, writes) else { return vec![Ok(()); writes.len()] };
     let history: Vec<&Write> = writes.iter().copied().filter(|w| w.is_history()).collect();
     let alone = writes.len() == 1;

@@ -54,8 +54,7 @@ fn full(store: &Store, lift: impl FnOnce()) {
 #[test]
 fn a_database_that_may_not_grow_drops_events_and_refuses_the_rest() {
     let base = Base::new();
-    let db = Connection::open(&base.path).unwrap();
-    db.pragma_update(None, "journal_mode", "WAL").unwrap();
+    let db = open_to_write(&base.path).unwrap();
     db.pragma_update(None, "max_page_count", 200).unwrap();
     let (store, _) = Store::on(db, &base.path, Limits::default()).unwrap();
     // Room is made as a user could make it: by another program that deletes rows.

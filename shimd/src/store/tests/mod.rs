@@ -38,7 +38,7 @@ impl Base {
     }
 
     fn open_with(&self, limits: Limits) -> (Store, Loaded) {
-        Store::on(Connection::open(&self.path).unwrap(), &self.path, limits).unwrap()
+        Store::on(open_to_write(&self.path).unwrap(), &self.path, limits).unwrap()
     }
 
     /// What another program sees in it.
