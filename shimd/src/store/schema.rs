@@ -45,8 +45,8 @@ INSERT INTO meta VALUES ('schema', '1');
 ";
 
 // The index of a socket's verdicts serves the window of `history`, the verdicts that are loaded at the start,
-// and the pruning, which spares the newest of them. Milliseconds are taken off as whole numbers: SQLite would
-// round a fraction, and show a spell that ends before it began.
+// and the pruning, which spares the newest of them. Times are cut to whole milliseconds before SQLite gets
+// them, which rounds; lengths keep their microseconds: a dentry that is put back was away for less than one.
 const V2: &str = "
 CREATE TABLE event (
     id INTEGER PRIMARY KEY, time INTEGER NOT NULL, service TEXT, kind TEXT NOT NULL, socket TEXT, path TEXT,
@@ -60,7 +60,7 @@ CREATE VIEW history AS
     SELECT service, socket, path, verdict,
         strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000000 / 1000.0, 'unixepoch') AS began,
         strftime('%Y-%m-%dT%H:%M:%fZ', until / 1000000 / 1000.0, 'unixepoch') AS ended,
-        (until - time) / 1000000 AS lasted_ms,
+        (until - time) / 1000 / 1000.0 AS lasted_ms,
         reason, culprit_name, culprit_pid, culprit_exe, culprit_uid
     FROM (
         SELECT *, lead(time) OVER (PARTITION BY service, path ORDER BY id) AS until
@@ -69,7 +69,7 @@ CREATE VIEW history AS
     ORDER BY id;
 CREATE VIEW events AS
     SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000000 / 1000.0, 'unixepoch') AS time,
-        service, kind, socket, path, verdict, status, was, lasted / 1000000 AS lasted_ms, reason, pid,
+        service, kind, socket, path, verdict, status, was, lasted / 1000 / 1000.0 AS lasted_ms, reason, pid,
         culprit_name, culprit_pid, culprit_exe, culprit_uid
     FROM event
     ORDER BY id;

@@ -185,13 +185,13 @@ fn views_show_spells_and_readable_times() {
     let mut spells = Vec::new();
     while let Some(r) = rows.next().unwrap() {
         let text = |at: usize| r.get::<_, Option<String>>(at).unwrap().unwrap_or_else(|| "-".into());
-        let lasted = r.get::<_, Option<i64>>(4).unwrap().map_or("-".into(), |ms| ms.to_string());
+        let lasted = r.get::<_, Option<f64>>(4).unwrap().map_or("-".into(), |ms| ms.to_string());
         spells.push(format!("{} {} {} {} {lasted} {}", text(0), text(1), text(2), text(3), text(5)));
     }
     assert_eq!(
         spells,
         [
-            "web ok 2026-01-01T00:00:00.000Z 2026-01-01T00:00:01.500Z 1500 -",
+            "web ok 2026-01-01T00:00:00.000Z 2026-01-01T00:00:01.500Z 1500.999 -",
             "web dangling 2026-01-01T00:00:01.500Z 2026-01-01T00:00:01.750Z 249 rm",
             "db ok 2026-01-01T00:00:01.600Z - - -",
             "web ok 2026-01-01T00:00:01.750Z - - -",
@@ -233,14 +233,26 @@ fn readers_see_all_that_was_submitted_before_them_while_others_write() {
 }
 
 #[test]
-fn a_reader_that_nobody_waits_for_harms_no_one() {
+fn a_flush_waits_for_what_nobody_waited_for() {
     let base = Base::new();
     let (store, _) = base.ageless();
+    record(&store, (1..=3_000).map(|id| state(id, 1, "web", "running")));
+    wait(store.flush().done()).unwrap();
+    assert_eq!(base.count("event"), 3_000);
+}
+
+#[test]
+fn a_question_that_fails_or_that_nobody_waits_for_harms_no_other() {
+    let base = Base::new();
+    let (store, _) = base.ageless();
+    let away = base.path.with_extension("away");
     record(&store, [state(1, 1, "a", "running")]);
+    wait(store.flush().done()).unwrap();
+    std::fs::rename(&base.path, &away).unwrap();
+    let refused = wait(store.events(all())).unwrap_err();
+    assert!(matches!(&refused, StoreError::Read { path, .. } if *path == base.path), "{refused}");
+    std::fs::rename(&away, &base.path).unwrap();
     drop(store.events(all()));
-    assert_eq!(ids(&list(&store, all())), [1]);
-    // Another process may hold the database for a while, or take its file away from under the reader.
-    std::fs::rename(&base.path, base.path.with_extension("moved")).unwrap();
     assert_eq!(ids(&list(&store, all())), [1]);
 }
 

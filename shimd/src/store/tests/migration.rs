@@ -66,3 +66,26 @@ fn a_newer_store_and_a_strange_one_are_refused() {
         }
     }
 }
+
+#[test]
+fn every_table_view_and_column_is_documented() {
+    const DOCS: &str = include_str!("../../../../docs/store.md");
+    let base = Base::new();
+    drop(base.open());
+    let db = Connection::open(&base.path).unwrap();
+    let columns = "SELECT m.name, c.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c
+        WHERE m.type IN ('table', 'view')";
+    let mut query = db.prepare(columns).unwrap();
+    let rows = query.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))).unwrap();
+    let mut seen = 0;
+    for (table, column) in rows.map(Result::unwrap) {
+        // `events` says that its columns are those of `event`.
+        let table = if table == "events" && column != "lasted_ms" { "event".into() } else { table };
+        let (_, section) = DOCS.split_once(&format!("\n`{table}`: ")).expect(&table);
+        let section = section.split("\n`").next().unwrap();
+        assert!(section.contains(&format!("`{column}`")), "{table}.{column} is not in docs/store.md");
+        seen += 1;
+    }
+    assert!(seen > 50, "{seen}");
+    assert!(DOCS.contains(&format!("the version of all this: {VERSION}.")));
+}
