@@ -3,6 +3,7 @@
 //! - [`World`]: a folder of its own for one scenario, with a home, a socket root and a clean environment;
 //!   at its end every process of the scenario must be dead.
 //! - [`scenario`]: one trial over a world; what it lacks to run is reported by name, never passed.
+//! - [`fault_matrix`]: one row for each fault, to which its scenario is held.
 //! - [`Record`]: a real server: how it is installed, started and questioned.
 //! - [`wait`]: bounded waits on conditions. No scenario sleeps for a fixed time.
 //!
@@ -13,8 +14,12 @@ pub mod client;
 pub mod command;
 mod daemon;
 pub mod fault;
+pub mod fault_matrix;
+pub mod hand;
 pub mod json;
+pub mod mounts;
 mod nu;
+pub mod probe;
 pub mod processes;
 pub mod record;
 mod scenario;
@@ -25,6 +30,7 @@ mod world;
 
 pub use daemon::RpcFailure;
 pub use fault::{Fault, Result};
+pub use fault_matrix::Row;
 pub use json::Json;
 pub use nu::NuFailure;
 pub use record::Record;

@@ -1,7 +1,7 @@
 //! One trial: look what it needs, make its world, run it, end its world, say all that happened if it failed.
 
 use crate::fault::Context;
-use crate::{Fault, Need, Result, World, processes};
+use crate::{Fault, Need, Result, World, mounts, processes};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::unistd::User;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -77,6 +77,7 @@ pub fn end_worlds_on_interrupt() -> Result {
         let signal = signals.forever().next().unwrap_or(SIGTERM);
         for folder in World::living() {
             processes::kill_all(&folder);
+            mounts::unmount_below(&folder);
             // Best effort: what cannot be removed is of no harm.
             let _ = std::fs::remove_dir_all(&folder);
         }

@@ -1,7 +1,7 @@
 //! A scenario's world: a folder with a home, a socket root and a clean environment, and the processes in it.
 
 use crate::fault::Context;
-use crate::{Fault, Result, bins, processes};
+use crate::{Fault, Result, bins, mounts, processes};
 use nix::unistd::{User, chown, geteuid};
 use std::collections::BTreeSet;
 use std::fs;
@@ -160,12 +160,15 @@ impl World {
         Ok(())
     }
 
-    /// Adds to what a failed scenario shows.
+    /// Adds to what a failed scenario shows. What was just said is not said again: a wait asks the same many times.
     pub fn note(&self, words: impl std::fmt::Display) {
         let mut transcript = locked(&self.transcript);
-        transcript.push_str(&words.to_string());
-        if !transcript.ends_with('\n') {
-            transcript.push('\n');
+        let mut words = words.to_string();
+        if !words.ends_with('\n') {
+            words.push('\n');
+        }
+        if !transcript.ends_with(&words) {
+            transcript.push_str(&words);
         }
     }
 
@@ -184,6 +187,7 @@ impl World {
             left = self.processes();
         }
         processes::kill_all(&self.folder);
+        mounts::unmount_below(&self.folder);
         locked(&LIVING).remove(&self.folder);
         daemon?;
         if left.is_empty() {
@@ -253,6 +257,7 @@ impl Drop for World {
         // Only a world whose end was never reached still has processes; `end` says what it finds, this cannot.
         if locked(&LIVING).remove(&self.folder) {
             processes::kill_all(&self.folder);
+            mounts::unmount_below(&self.folder);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A small server of the project's own, with the habits of real ones: `unixd [OPTIONS] [stream:|dgram:|seqpacket:]PATH...`
 //!
 //! It answers each line of a client: `ping` → `pong PID`, `env NAME`, `uid`, `gid`, `cwd`, `args`, `fds` (the numbers of its
-//! open files), `say TEXT` (writes it to its output). `unixd ask TYPE PATH LINE` is a client.
+//! open files), `say TEXT` (writes it to its output). `unixd ask TYPE PATH LINE` is a client; `unixd probe TYPE PATH` says what one sees.
 //!
 //! | option | habit |
 //! | --- | --- |
@@ -32,6 +32,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::{Pid, User, setgid, setgroups, setsid, setuid};
 use scenarios::client::{ask, socket_type};
+use scenarios::probe::probe;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -88,6 +89,11 @@ fn run(arguments: &[String]) -> Result<u8> {
         [command, kind, path, line @ ..] if command == "ask" => {
             let kind = socket_type(kind).ok_or("TYPE is stream, dgram or seqpacket")?;
             println!("{}", ask(Path::new(path), kind, &line.join(" ")).map_err(|fault| fault.to_string())?);
+            Ok(0)
+        }
+        [command, kind, path] if command == "probe" => {
+            let kind = socket_type(kind).ok_or("TYPE is stream, dgram or seqpacket")?;
+            println!("{}", probe(Path::new(path), kind).map_err(|fault| fault.to_string())?);
             Ok(0)
         }
         // The children that some habits need. Their listener is their standard input.

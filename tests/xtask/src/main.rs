@@ -1,18 +1,22 @@
-//! `cargo xtask demo`, `test` and `bench`: each does all the set-up that a fresh machine needs.
+//! `cargo xtask demo`, `test`, `bench` and `faults-table`: each does all the set-up that a fresh machine needs.
 
 mod bench;
 mod build;
 mod demo;
+mod faults_table;
 mod nushell;
 mod servers;
 mod step;
+mod tally;
 mod test;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask demo [--record FILE]   the whole story with a real server; --record puts it between FILE's markers
-cargo xtask test [NAME...]         all tests; with names, only the scenarios whose names hold one
+cargo xtask test [NAME...]         all tests; with names, only the scenarios and faults whose names
+                                   hold one
+cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
 cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: verdict,
                                    restart, audit, list, memory, start";
 
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "demo" => demo::demo(rest),
         Some((command, rest)) if command == "test" => test::test(rest),
         Some((command, rest)) if command == "bench" => bench::bench(rest),
+        Some((command, rest)) if command == "faults-table" => faults_table::faults_table(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

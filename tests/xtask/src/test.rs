@@ -1,11 +1,12 @@
-//! `cargo xtask test`: unit, core and plugin tests, then the scenarios, whose closing lines come last.
+//! `cargo xtask test`: unit, core and plugin tests, then the scenarios and the faults, whose closing line comes last.
 
 use crate::build::{cargo, folder, programs, target};
+use crate::tally::Tally;
 use crate::{nushell, servers};
 use scenarios::{Need, Record, Result};
 use std::process::{Command, ExitCode};
 
-/// Runs all, or the scenarios whose names hold one of `names`. The status is that of the tests.
+/// Runs all, or the scenarios and faults whose names hold one of `names`. The status is that of the tests.
 pub fn test(names: &[String]) -> Result<ExitCode> {
     let nu = nushell::nushell()?;
     servers::install(&Record::all()?);
@@ -33,16 +34,19 @@ pub fn test(names: &[String]) -> Result<ExitCode> {
             passed &= audit.status()?.success();
         }
         if !passed {
-            eprintln!("xtask: tests have failed above; the scenarios follow");
+            eprintln!("xtask: tests have failed above; the scenarios and faults follow");
         }
     }
-    let mut scenarios = prepared(&["--test", "scenarios", "--"])?;
-    // Several names: a scenario that holds any of them. The runner takes one, so each has a run.
-    if names.is_empty() {
-        passed &= scenarios.status()?.success();
+    let mut tally = Tally::default();
+    for runner in ["scenarios", "faults"] {
+        if names.is_empty() {
+            tally.run(runner, prepared(&["--test", runner])?)?;
+        }
+        // Several names: what holds any of them. The runner takes one, so each has a run.
+        for name in names {
+            tally.run(&format!("{runner} {name}"), prepared(&["--test", runner, "--", name])?)?;
+        }
     }
-    for name in names {
-        passed &= prepared(&["--test", "scenarios", "--", name])?.status()?.success();
-    }
+    passed &= tally.close();
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

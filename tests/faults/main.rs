@@ -1,0 +1,63 @@
+//! The fault matrix: every way in which a Unix socket gets out of order, each in a file named after it, with real
+//! processes. A file holds the row of the table (`ROW`) and what is done (`run`).
+//!
+//! `cargo xtask test` runs them after the scenarios, `cargo test -p scenarios --test faults NAME` runs some, and
+//! `cargo xtask faults-table` writes their table, docs/faults.md.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use scenarios::fault_matrix::{Row, page, trials};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Declares the scenarios, and their rows and trials in the order of the docs.
+macro_rules! faults {
+    ($($name:ident,)*) => {
+        $(mod $name;)*
+
+        fn rows() -> Vec<Row> {
+            vec![$($name::ROW),*]
+        }
+
+        fn matrix() -> Vec<Trial> {
+            assert_names(&[$((stringify!($name), $name::ROW.name)),*]);
+            [$(trials($name::ROW, $name::run)),*].into_iter().flatten().collect()
+        }
+    };
+}
+
+faults![unlinked_by_rm, renamed_away_and_back, regular_file_moved_over,];
+
+/// Two at a time: a scenario mostly waits, and its daemon and servers want a processor too.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--table") {
+        print!("{}", page(&rows()));
+        return ExitCode::SUCCESS;
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    if let Err(fault) = scenarios::end_worlds_on_interrupt() {
+        eprintln!("cannot watch for Ctrl-C: {fault}");
+        return ExitCode::FAILURE;
+    }
+    let mut trials = matrix();
+    trials.push(Trial::test("the_table_in_the_docs", documented));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A scenario is found by its row's name: it must be its file's.
+fn assert_names(names: &[(&str, &str)]) {
+    for (file, row) in names {
+        assert_eq!(file, row, "the row of tests/faults/{file}.rs");
+    }
+}
+
+fn documented() -> Result<(), Failed> {
+    let place: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/faults.md");
+    let committed = std::fs::read_to_string(&place)?;
+    if committed == page(&rows()) {
+        return Ok(());
+    }
+    Err("docs/faults.md is not what the scenarios say: run `cargo xtask faults-table`".into())
+}

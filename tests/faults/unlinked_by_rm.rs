@@ -1,0 +1,24 @@
+//! The plain case: somebody removes the file of a socket in use.
+
+use scenarios::fault_matrix::AT_ONCE;
+use scenarios::{Result, Row, World, ensure, specs};
+
+pub const ROW: Row = Row {
+    name: "unlinked_by_rm",
+    done: "`rm` of the socket's file",
+    verdict: "dangling",
+    reason: "removed",
+    clients: "ENOENT",
+    needs: &[],
+};
+
+pub fn run(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    let rm = world.hand("rm", &[world.socket("web", "rpc.sock")])?;
+    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
+    let row = world.expect_culprit("web", "rpc.sock", &rm)?;
+    let named = row.to_string().contains(&format!("removed by {rm}"));
+    ensure!(named == world.names_culprits(), "the reason names {rm} if it is known: {row}");
+    world.cured_by_clean_restart("web", "rpc.sock")
+}
