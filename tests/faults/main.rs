@@ -25,7 +25,42 @@ macro_rules! faults {
     };
 }
 
-faults![unlinked_by_rm, renamed_away_and_back, regular_file_moved_over,];
+faults! {
+    unlinked_by_rm,
+    unlinked_by_another_user,
+    unlinked_by_root,
+    old_instance_unlinks_new_file,
+    worker_exit_unlinks,
+    second_instance_steals_path,
+    second_instance_fails_and_unlinks,
+    client_library_cleans_up,
+    tmp_cleaner_by_age,
+    tmp_cleaner_spares_it,
+    found_and_deleted_by_age,
+    folder_removed,
+    parent_removed,
+    logout_takes_run_folder,
+    logout_unmounts_run_folder,
+    renamed_away_and_back,
+    folder_renamed_and_back,
+    parent_renamed_and_back,
+    folder_swapped_for_new,
+    regular_file_moved_over,
+    regular_file_in_place,
+    folder_in_place,
+    fifo_in_place,
+    symlink_to_nothing,
+    symlink_to_another_server,
+    live_socket_renamed_over,
+    dead_socket_renamed_over,
+    bind_mount_of_old_inode,
+    mounted_over_folder,
+    mounted_over_parent,
+    lazily_unmounted,
+    all_sockets_removed,
+    removed_while_daemon_down,
+    hard_linked_back,
+}
 
 /// Two at a time: a scenario mostly waits, and its daemon and servers want a processor too.
 const THREADS: usize = 2;

@@ -1,7 +1,7 @@
 //! A file written aside and moved into place, as deployments do, over the path of a live socket.
 
-use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Json, Result, Row, World, ensure, specs};
+use scenarios::fault_matrix::{AT_ONCE, serve};
+use scenarios::{Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "regular_file_moved_over",
@@ -13,13 +13,11 @@ pub const ROW: Row = Row {
 };
 
 pub fn run(world: &World) -> Result {
-    world.start_daemon()?;
-    world.up(&specs::unixd(world, "web", &[]))?;
-    let path = world.socket("web", "rpc.sock");
+    let (_, path) = serve(world, &[])?;
     let file = world.write("config", "not a socket")?;
     let mv = world.hand("mv", &[&file, &path])?;
-    let row = world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
-    ensure!(row.text("reason")?.contains("renamed over"), "{row}");
+    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
+    world.wait_verdict("web", "rpc.sock", ROW.verdict, "renamed over", AT_ONCE)?;
     world.expect_culprit("web", "rpc.sock", &mv)?;
     // What is no socket is nobody's to remove but its owner's.
     world.hand("rm", &[&path])?;

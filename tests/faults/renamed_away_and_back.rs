@@ -1,7 +1,7 @@
 //! The file is moved to another name: the listener goes with it, and clients that know the old name are lost until it is back.
 
-use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Json, Result, Row, World, ensure, specs};
+use scenarios::fault_matrix::{AT_ONCE, serve};
+use scenarios::{Json, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "renamed_away_and_back",
@@ -13,9 +13,7 @@ pub const ROW: Row = Row {
 };
 
 pub fn run(world: &World) -> Result {
-    world.start_daemon()?;
-    let pid = world.up(&specs::unixd(world, "web", &[]))?;
-    let path = world.socket("web", "rpc.sock");
+    let (pid, path) = serve(world, &[])?;
     let aside = world.socket("web", "rpc.sock.bak");
     let mv = world.hand("mv", &[&path, &aside])?;
     let row = world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;

@@ -1,7 +1,7 @@
 //! The plain case: somebody removes the file of a socket in use.
 
-use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Result, Row, World, ensure, specs};
+use scenarios::fault_matrix::{AT_ONCE, serve};
+use scenarios::{Json, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "unlinked_by_rm",
@@ -13,12 +13,11 @@ pub const ROW: Row = Row {
 };
 
 pub fn run(world: &World) -> Result {
-    world.start_daemon()?;
-    world.up(&specs::unixd(world, "web", &[]))?;
-    let rm = world.hand("rm", &[world.socket("web", "rpc.sock")])?;
+    let (_, path) = serve(world, &[])?;
+    let rm = world.hand("rm", &[&path])?;
     world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     let row = world.expect_culprit("web", "rpc.sock", &rm)?;
-    let named = row.to_string().contains(&format!("removed by {rm}"));
+    let named = row.text("reason")?.contains(&format!("removed by {rm}"));
     ensure!(named == world.names_culprits(), "the reason names {rm} if it is known: {row}");
     world.cured_by_clean_restart("web", "rpc.sock")
 }

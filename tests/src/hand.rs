@@ -1,16 +1,15 @@
-#![allow(unsafe_code)] // fanotify_init and fanotify_mark: asked once, only whether they work here
 //! Whoever does something to a socket: a real program (`rm`, `mv`, `mount`, `python3`), run to its end, whose name a
-//! daemon with the privilege must then say.
+//! daemon with the privilege must then say; or a server of nobody's.
 
+use crate::client::ping;
 use crate::command::line_of;
 use crate::fault::Context;
+use crate::wait::wait_until;
 use crate::{Fault, Result, World, bins};
 use nix::unistd::{User, geteuid};
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -86,6 +85,44 @@ impl World {
     }
 }
 
+/// A fixture server that nobody supervises; killed when it goes out of scope.
+#[derive(Debug)]
+pub struct Stranger {
+    child: Child,
+    /// Its process id.
+    pub pid: i32,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        // Dead already is as good as killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Stranger {
+    /// Waits until it has ended by itself, or by another's hand.
+    pub fn ended(&mut self) -> Result {
+        let code = crate::command::wait_child(&mut self.child, LIMIT)?;
+        crate::ensure!(code.is_some(), "the stranger {} still lives", self.pid);
+        Ok(())
+    }
+}
+
+impl World {
+    /// Starts `unixd` by hand at a path, and waits until it is the one who answers there.
+    pub fn stranger(&self, options: &[&str], path: &Path) -> Result<Stranger> {
+        let mut command = self.command(self.unixd());
+        let child = command.args(options).arg(path).stdin(Stdio::null()).spawn()?;
+        let pid = i32::try_from(child.id())?;
+        let stranger = Stranger { child, pid };
+        let what = format!("the stranger {pid} answers at {}", path.display());
+        wait_until(LIMIT, what, || ping(path).is_ok_and(|answers| answers == pid))?;
+        Ok(stranger)
+    }
+}
+
 fn errors_of(child: &mut Child) -> String {
     let mut errors = String::new();
     if let Some(pipe) = &mut child.stderr {
@@ -93,24 +130,4 @@ fn errors_of(child: &mut Child) -> String {
         let _ = pipe.read_to_string(&mut errors);
     }
     errors
-}
-
-/// Whether the kernel tells this process who removes files of the folder: fanotify with names and pidfds, as root.
-pub fn culprits_are_told(folder: &Path) -> bool {
-    let class =
-        libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_REPORT_DFID_NAME | libc::FAN_REPORT_PIDFD;
-    let Ok(path) = CString::new(folder.as_os_str().as_bytes()) else { return false };
-    // SAFETY: no pointer is passed; a descriptor or -1 is returned.
-    let group = unsafe { libc::fanotify_init(class, 0) };
-    if group < 0 {
-        return false;
-    }
-    // SAFETY: `group` was just opened and belongs to nobody else.
-    let group = unsafe { OwnedFd::from_raw_fd(group) };
-    let events = libc::FAN_DELETE | libc::FAN_MOVED_FROM | libc::FAN_ONDIR;
-    // SAFETY: `path` ends with a NUL byte and outlives the call.
-    let marked = unsafe {
-        libc::fanotify_mark(group.as_raw_fd(), libc::FAN_MARK_ADD, events, libc::AT_FDCWD, path.as_ptr())
-    };
-    marked == 0
 }

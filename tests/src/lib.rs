@@ -12,6 +12,7 @@
 pub mod bins;
 pub mod client;
 pub mod command;
+mod culprits;
 mod daemon;
 pub mod fault;
 pub mod fault_matrix;

@@ -10,6 +10,7 @@
 //! | `--relative` | changes into the folder and binds the bare name |
 //! | `--listen-after MS` | bound, and not listening yet, for so long |
 //! | `--fork-workers N` | workers inherit the first listener and go on with it when the main process is killed |
+//! | `--workers-unlink` | a worker that ends at SIGTERM unlinks the paths, as if it were the server |
 //! | `--child-holds` | a child in a session of its own holds the listeners, and lives on when the main process ends |
 //! | `--child-escapes` | the same, and it has nothing of the service's environment and ignores SIGTERM |
 //! | `--drop-user NAME` | becomes that user after the bind |
@@ -54,6 +55,7 @@ struct Habits {
     relative: bool,
     listen_after: Duration,
     workers: usize,
+    workers_unlink: bool,
     child_holds: bool,
     child_escapes: bool,
     drop_user: Option<String>,
@@ -97,10 +99,12 @@ fn run(arguments: &[String]) -> Result<u8> {
             Ok(0)
         }
         // The children that some habits need. Their listener is their standard input.
-        [command, kind] if command == "__worker" => {
+        [command, kind, paths @ ..] if command == "__worker" => {
             let kind = socket_type(kind).ok_or("no type")?;
             let listener = std::io::stdin().as_fd().try_clone_to_owned()?;
-            serve(&Habits::default(), vec![Endpoint::of(kind, listener)], Vec::new())
+            let sockets = paths.iter().map(|path| (kind, path.into())).collect();
+            let habits = Habits { sockets, unlink_at_exit: true, ..Habits::default() };
+            serve(&habits, vec![Endpoint::of(kind, listener)], Vec::new())
         }
         [command, escapes, ..] if command == "__hold" => {
             setsid()?;
@@ -134,6 +138,7 @@ fn habits(arguments: &[String]) -> Result<Habits> {
             "--relative" => habits.relative = true,
             "--listen-after" => habits.listen_after = millis(value()?)?,
             "--fork-workers" => habits.workers = value()?.parse()?,
+            "--workers-unlink" => habits.workers_unlink = true,
             "--child-holds" => habits.child_holds = true,
             "--child-escapes" => habits.child_escapes = true,
             "--drop-user" => habits.drop_user = Some(value()?.clone()),
@@ -179,7 +184,9 @@ fn start(habits: &Habits) -> Result<u8> {
     let mut children = Vec::new();
     if let Some(first) = endpoints.first().filter(|_| habits.workers > 0) {
         for _ in 0..habits.workers {
-            children.push(child(&["__worker", first.kind_name()], Some(first), false)?);
+            let mut arguments = vec![OsStr::new("__worker"), OsStr::new(first.kind_name())];
+            arguments.extend(paths(habits).filter(|_| habits.workers_unlink).map(Path::as_os_str));
+            children.push(child(&arguments, Some(first), false)?);
         }
     }
     if habits.child_holds || habits.child_escapes {

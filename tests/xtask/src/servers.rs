@@ -5,7 +5,7 @@ use crate::build::target;
 use crate::step::step;
 use nix::unistd::geteuid;
 use scenarios::fault::Context;
-use scenarios::{Record, Result, bins};
+use scenarios::{Need, Record, Result, bins};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -32,6 +32,24 @@ pub fn install(records: &[Record]) {
         if let Some(reason) = record.lacking() {
             eprintln!("xtask: {} will be skipped: {reason}", record.name);
         }
+    }
+}
+
+/// Programs that scenarios use by themselves, and the Debian packages that bring them.
+const TOOLS: [(&str, &str); 2] =
+    [("python3", "python3"), ("systemd-tmpfiles", "systemd-standalone-tmpfiles")];
+
+/// Installs the programs that scenarios use by themselves and the machine lacks.
+pub fn tools() {
+    let lacking = |program| Need::Program(program).lacking();
+    let packages: BTreeSet<&str> = TOOLS
+        .into_iter()
+        .filter(|(program, _)| lacking(program).is_some())
+        .map(|(_, package)| package)
+        .collect();
+    debian(&packages);
+    for reason in TOOLS.into_iter().filter_map(|(program, _)| lacking(program)) {
+        eprintln!("xtask: scenarios that use it will be skipped: {reason}");
     }
 }
 

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 pub fn test(names: &[String]) -> Result<ExitCode> {
     let nu = nushell::nushell()?;
     servers::install(&Record::all()?);
+    servers::tools();
     programs()?;
     let prepared = |arguments: &[&str]| -> Result<Command> {
         let mut command = cargo();

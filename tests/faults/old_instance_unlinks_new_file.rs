@@ -1,0 +1,50 @@
+//! A wrapper that rolls: the next server binds the path, and then the old one unlinks, at its end, what lies there.
+
+use scenarios::fault_matrix::AT_ONCE;
+use scenarios::{Result, Row, World, processes, specs, wait_until};
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+use scenarios::client::ping;
+use scenarios::hand::Hand;
+use serde_json::json;
+
+pub const ROW: Row = Row {
+    name: "old_instance_unlinks_new_file",
+    done: "the exit handler of an old instance, after the new one has bound",
+    verdict: "dangling",
+    reason: "removed",
+    clients: "ENOENT",
+    needs: &[],
+};
+
+/// At SIGHUP the next server is started, and the old one is told to go once the next one answers.
+const ROLL: &str = r#"
+unixd=$1 path=$2
+start() { "$unixd" --unlink-at-exit "$path" & server=$!; }
+roll() {
+    old=$server
+    start
+    until [ "$("$unixd" probe stream "$path")" = "pong $server" ]; do :; done
+    kill "$old"
+    wait "$old"
+}
+start
+trap roll HUP
+trap 'kill "$server"; wait "$server"; exit 0' TERM
+while kill -0 "$server"; do wait "$server"; done
+"#;
+
+pub fn run(world: &World) -> Result {
+    let script = world.write("roll.sh", ROLL)?;
+    world.start_daemon()?;
+    let exec = json!({"exec": ["/bin/sh", script, world.unixd(), "{socket:rpc.sock}"]});
+    let wrapper = world.up(&specs::with(specs::unixd(world, "web", &[]), exec))?;
+    let old = ping(&world.socket("web", "rpc.sock"))?;
+    processes::signal(wrapper, Signal::SIGHUP);
+    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
+    let uid = world.user().map_or(geteuid(), |user| user.uid).as_raw();
+    let old = Hand { pid: old, name: "unixd".into(), uid };
+    world.expect_culprit("web", "rpc.sock", &old)?;
+    wait_until(AT_ONCE, format!("the old server {old} is gone"), || !processes::alive(old.pid))?;
+    world.cured_by_clean_restart("web", "rpc.sock")
+}

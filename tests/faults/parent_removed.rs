@@ -1,0 +1,20 @@
+//! The folder that holds the services' folders goes.
+
+use scenarios::fault_matrix::{AT_ONCE, serve};
+use scenarios::{Result, Row, World};
+
+pub const ROW: Row = Row {
+    name: "parent_removed",
+    done: "`rm -rf` of the folder above the socket's",
+    verdict: "dangling",
+    reason: "its folder was removed",
+    clients: "ENOENT",
+    needs: &[],
+};
+
+pub fn run(world: &World) -> Result {
+    serve(world, &[])?;
+    world.hand("rm", &["-rf".as_ref(), world.sockets().as_os_str()])?;
+    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
+    world.cured_by_clean_restart("web", "rpc.sock")
+}
