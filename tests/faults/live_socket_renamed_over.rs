@@ -16,7 +16,11 @@ pub fn run(world: &World) -> Result {
     let (_, path) = serve(world, &[])?;
     let mut other = world.stranger(&["--bind-temp-rename"], &path)?;
     let row = world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
-    ensure!(row.text("reason")?.contains(&other.pid.to_string()), "the reason names pid {}: {row}", other.pid);
+    ensure!(
+        row.text("reason")?.contains(&other.pid.to_string()),
+        "the reason names pid {}: {row}",
+        other.pid
+    );
     world.wait_verdict("web", "rpc.sock", ROW.verdict, "renamed over", AT_ONCE)?;
     world.cured_by_clean_restart("web", "rpc.sock")?;
     other.ended()

@@ -9,11 +9,44 @@ use scenarios::fault_matrix::{Row, page, trials};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Declares the scenarios, and their rows and trials in the order of the docs.
+mod all_sockets_removed;
+mod bind_mount_of_old_inode;
+mod client_library_cleans_up;
+mod dead_socket_renamed_over;
+mod fifo_in_place;
+mod folder_in_place;
+mod folder_removed;
+mod folder_renamed_and_back;
+mod folder_swapped_for_new;
+mod found_and_deleted_by_age;
+mod hard_linked_back;
+mod lazily_unmounted;
+mod live_socket_renamed_over;
+mod logout_takes_run_folder;
+mod logout_unmounts_run_folder;
+mod mounted_over_folder;
+mod mounted_over_parent;
+mod old_instance_unlinks_new_file;
+mod parent_removed;
+mod parent_renamed_and_back;
+mod regular_file_in_place;
+mod regular_file_moved_over;
+mod removed_while_daemon_down;
+mod renamed_away_and_back;
+mod second_instance_fails_and_unlinks;
+mod second_instance_steals_path;
+mod symlink_to_another_server;
+mod symlink_to_nothing;
+mod tmp_cleaner_by_age;
+mod tmp_cleaner_spares_it;
+mod unlinked_by_another_user;
+mod unlinked_by_rm;
+mod unlinked_by_root;
+mod worker_exit_unlinks;
+
+/// The rows and the trials of the scenarios, in the order of the docs.
 macro_rules! faults {
     ($($name:ident,)*) => {
-        $(mod $name;)*
-
         fn rows() -> Vec<Row> {
             vec![$($name::ROW),*]
         }

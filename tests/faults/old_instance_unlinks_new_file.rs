@@ -1,11 +1,11 @@
 //! A wrapper that rolls: the next server binds the path, and then the old one unlinks, at its end, what lies there.
 
-use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Result, Row, World, processes, specs, wait_until};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use scenarios::client::ping;
+use scenarios::fault_matrix::AT_ONCE;
 use scenarios::hand::Hand;
+use scenarios::{Result, Row, World, processes, specs, wait_until};
 use serde_json::json;
 
 pub const ROW: Row = Row {

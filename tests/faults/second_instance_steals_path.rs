@@ -16,7 +16,11 @@ pub fn run(world: &World) -> Result {
     let (pid, path) = serve(world, &[])?;
     let mut second = world.stranger(&[], &path)?;
     let row = world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
-    ensure!(row.text("reason")?.contains(&second.pid.to_string()), "the reason names pid {}: {row}", second.pid);
+    ensure!(
+        row.text("reason")?.contains(&second.pid.to_string()),
+        "the reason names pid {}: {row}",
+        second.pid
+    );
     ensure!(processes::alive(pid), "the service's own process lives: {row}");
     world.cured_by_clean_restart("web", "rpc.sock")?;
     second.ended()

@@ -1,8 +1,8 @@
 //! `systemd-tmpfiles --clean`. It spares sockets whose name the kernel lists; one that was renamed into place is not among them.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
 use scenarios::hand::Hand;
+use scenarios::{Need, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "tmp_cleaner_by_age",

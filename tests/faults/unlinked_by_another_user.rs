@@ -1,8 +1,8 @@
 //! A folder that everybody may write to (`/tmp` without its sticky bit): another user tidies up there.
 
+use nix::unistd::User;
 use scenarios::fault_matrix::{AT_ONCE, serve};
 use scenarios::{Need, Result, Row, World, ensure};
-use nix::unistd::User;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,11 +1,11 @@
 //! A worker has inherited the exit handler that removes the file, and is recycled: the server lives on without its name.
 
-use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure, processes};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use scenarios::client::ping;
+use scenarios::fault_matrix::{AT_ONCE, serve};
 use scenarios::hand::Hand;
+use scenarios::{Json, Result, Row, World, ensure, processes};
 
 pub const ROW: Row = Row {
     name: "worker_exit_unlinks",
