@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 mod all_sockets_removed;
 mod bind_mount_of_old_inode;
+mod bind_mount_of_same_file;
 mod client_library_cleans_up;
 mod dead_socket_renamed_over;
 mod fifo_in_place;
@@ -27,6 +28,7 @@ mod logout_unmounts_run_folder;
 mod mounted_over_folder;
 mod mounted_over_parent;
 mod old_instance_unlinks_new_file;
+mod other_link_removed;
 mod parent_removed;
 mod parent_renamed_and_back;
 mod regular_file_in_place;
@@ -87,12 +89,14 @@ faults! {
     live_socket_renamed_over,
     dead_socket_renamed_over,
     bind_mount_of_old_inode,
+    bind_mount_of_same_file,
     mounted_over_folder,
     mounted_over_parent,
     lazily_unmounted,
     all_sockets_removed,
     removed_while_daemon_down,
     hard_linked_back,
+    other_link_removed,
 }
 
 /// Two at a time: a scenario mostly waits, and its daemon and servers want a processor too.

@@ -13,7 +13,7 @@
 use crate::hand::Hand;
 use crate::probe::Seen;
 use crate::scenario::{scenario, scenario_as};
-use crate::wait::wait_for;
+use crate::wait::{holds_for, wait_for};
 use crate::{Fault, Json, Need, Result, World, culprits, ensure, specs};
 use libtest_mimic::Trial;
 use nix::unistd::{User, geteuid};
@@ -27,6 +27,9 @@ pub const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// How long what only the period or a new start brings may take.
 pub const SOON: Duration = Duration::from_secs(12);
+
+/// How long what is no fault must not be called one.
+const HOLDS: Duration = Duration::from_secs(1);
 
 /// The user as whom each scenario that needs no root is run once more.
 const ORDINARY: &str = "nobody";
@@ -111,7 +114,10 @@ impl World {
         client: Option<&User>,
     ) -> Result<Value> {
         match row.verdict {
-            "ok" => drop(self.wait_status(service, "running", limit)?),
+            "ok" => holds_for(HOLDS, format!("{service}'s {socket} is ok"), || {
+                let judged = self.socket_row(service, socket)?.text("verdict")? == "ok";
+                Ok(judged && self.service(service)?.text("status")? == "running")
+            })?,
             // Not settled: what the service is called meanwhile depends on what it was before.
             "unknown" => {}
             _ => drop(self.wait_status(service, "failed", limit)?),
