@@ -196,8 +196,7 @@ impl World {
         let declared = status.field("spec").field("sockets").rows()?;
         let of_path = declared.iter().find(|declared| declared.field("path") == socket);
         let kind = of_path.and_then(|declared| declared.text("type").ok()).unwrap_or("stream");
-        let own = self.instance_pids(service).unwrap_or_default();
-        self.probe(path.as_ref(), kind, client, &own)
+        self.probe(path.as_ref(), kind, client, || self.instance_pids(service).unwrap_or_default())
     }
 
     /// Looks at `socket.check` until `fits` says so of the socket's row.

@@ -80,8 +80,15 @@ pub fn probe(path: &Path, kind: SockType) -> Result<String> {
 }
 
 impl World {
-    /// What a client sees at `path`, as `user` or else the world's own; `own` are the processes whose answer is the right one.
-    pub fn probe(&self, path: &Path, kind: &str, user: Option<&User>, own: &[i32]) -> Result<Seen> {
+    /// What a client sees at `path`, as `user` or else the world's own; `own` gives, after the
+    /// answer, the processes whose answer is the right one: a server may have forked meanwhile.
+    pub fn probe(
+        &self,
+        path: &Path,
+        kind: &str,
+        user: Option<&User>,
+        own: impl FnOnce() -> Vec<i32>,
+    ) -> Result<Seen> {
         let mut command = self.command(self.bin("unixd"));
         command.args(["probe", kind]).arg(path);
         if let Some(user) = user {
@@ -92,7 +99,7 @@ impl World {
         let words = ran.stdout.trim_end();
         if let Some(pid) = words.strip_prefix("pong ") {
             let pid: i32 = pid.parse().context(words)?;
-            return Ok(if own.contains(&pid) { Seen::Answers } else { Seen::WrongServer });
+            return Ok(if own().contains(&pid) { Seen::Answers } else { Seen::WrongServer });
         }
         Ok(match words {
             "hang" => Seen::Hang,
