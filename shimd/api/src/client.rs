@@ -3,7 +3,9 @@
 //! Over `interprocess`, with two things seen to here. Its bounded wait takes a full queue (EAGAIN) for a connection under
 //! way, which a Unix socket never is: so the connect is deferred, and asked again until the socket has a peer. And reads
 //! and writes do not block: poll(2) waits for both at once, 20 ms at a time, so that a refusal that comes before the
-//! request is written whole is still read.
+//! request is written whole is still read. A method that streams makes the connection a [`Follow`].
+
+mod follow;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -25,6 +27,8 @@ use crate::duration::format_duration;
 use crate::place::MAX_SOCKET_PATH;
 use crate::rpc::{RpcError, kind, present};
 use crate::wire::Progress;
+
+pub use follow::Follow;
 
 /// The longest line that is taken from a daemon, in bytes.
 pub const MAX_LINE: usize = 64 << 20;
@@ -61,13 +65,13 @@ pub enum ClientError {
         /// The deadline that passed.
         waited: Duration,
     },
-    /// The daemon hung up before it answered.
-    #[error("shimd at {} hung up before it answered {method}{}", .socket.display(), because(.errno))]
+    /// The daemon hung up before it answered, or before it ended a stream.
+    #[error("shimd at {} hung up {when}{}", .socket.display(), because(.errno))]
     Closed {
         /// The control socket.
         socket: PathBuf,
-        /// The method that was called.
-        method: String,
+        /// At which moment: `before it answered service.list`, `in the midst of event.follow`.
+        when: String,
         /// What the read or write said: ECONNRESET, EPIPE; `None` for an orderly end.
         errno: Option<Errno>,
     },
@@ -95,6 +99,10 @@ pub enum ClientError {
     /// The daemon answered with an error.
     #[error(transparent)]
     Rpc(#[from] RpcError),
+}
+
+fn before_answer(method: &str) -> String {
+    format!("before it answered {method}")
 }
 
 fn because(errno: &Option<Errno>) -> String {
@@ -226,7 +234,7 @@ impl Client {
         if self.out_of_step {
             return Err(ClientError::Closed {
                 socket: self.socket.clone(),
-                method: method.into(),
+                when: before_answer(method),
                 errno: None,
             });
         }
@@ -283,7 +291,7 @@ impl Client {
                 unsent = self.send(unsent)?;
             }
             if ready.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
-                self.receive(method)?;
+                self.receive(&before_answer(method))?;
             }
         }
     }
@@ -304,11 +312,7 @@ impl Client {
 
     /// What a line means to the call `id`: `None` for what is not for it.
     fn understand(&self, line: &[u8], id: u64) -> Result<Option<Answer>, ClientError> {
-        let message: Message =
-            serde_json::from_slice(line).map_err(|e| self.protocol(format!("{e} in {:?}", excerpt(line))))?;
-        if message.jsonrpc != "2.0" {
-            return Err(self.protocol(format!("jsonrpc is {:?}", message.jsonrpc)));
-        }
+        let message = self.message(line)?;
         match (message.method.as_deref(), message.error) {
             (Some("progress"), _) => match serde_json::from_value(message.params) {
                 Ok(progress) => Ok(Some(Answer::Progress(progress))),
@@ -328,6 +332,16 @@ impl Client {
                 Err(self.protocol(format!("an answer to request {}, which was not asked", message.id)))
             }
         }
+    }
+
+    /// A line as a message.
+    fn message(&self, line: &[u8]) -> Result<Message, ClientError> {
+        let message: Message =
+            serde_json::from_slice(line).map_err(|e| self.protocol(format!("{e} in {:?}", excerpt(line))))?;
+        if message.jsonrpc != "2.0" {
+            return Err(self.protocol(format!("jsonrpc is {:?}", message.jsonrpc)));
+        }
+        Ok(message)
     }
 
     /// Waits for the stream, a tick at most.
@@ -355,11 +369,10 @@ impl Client {
         }
     }
 
-    /// Takes in what has come.
-    fn receive(&mut self, method: &str) -> Result<(), ClientError> {
+    /// Takes in what has come; `when` is the moment at which an end would come.
+    fn receive(&mut self, when: &str) -> Result<(), ClientError> {
         let mut buffer = [0; 65536];
-        let closed =
-            |errno| ClientError::Closed { socket: self.socket.clone(), method: method.into(), errno };
+        let closed = |errno| ClientError::Closed { socket: self.socket.clone(), when: when.into(), errno };
         match (&self.stream).read(&mut buffer) {
             Ok(0) => Err(closed(None)),
             Ok(length) => {

@@ -15,7 +15,7 @@ pub mod spec;
 mod walk;
 pub mod wire;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Follow};
 pub use paths::{Home, PathsError, socket_root};
 pub use rpc::RpcError;
 pub use spec::{Spec, SpecError};

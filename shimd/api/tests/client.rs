@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use serde_json::{Value, json};
 use shimd_api::wire::Progress;
-use shimd_api::{Client, ClientError};
+use shimd_api::{Client, ClientError, Follow};
 
 /// Long enough for any machine, short enough to see that something hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -373,4 +373,120 @@ fn a_path_too_long_for_an_address_is_reached() {
     std::fs::rename(folder.path().join("rpc.sock"), long.join("rpc.sock")).unwrap();
     let _client = Client::connect(&long.join("rpc.sock"), LONG).unwrap();
     listener.accept().unwrap();
+}
+
+/// A notification of stream `id`, as a line.
+fn told(stream: &mut UnixStream, id: &Value, method: &str, event: u64) {
+    let params = json!({"id": event, "kind": "state", "stream": id});
+    writeln!(stream, "{}", json!({"jsonrpc": "2.0", "method": method, "params": params})).unwrap();
+}
+
+/// A server that answers a request to follow, and goes on as `then` says, with the request's id.
+fn stream_with(then: impl FnOnce(&mut UnixStream, Value) + Send + 'static) -> Server {
+    serve(move |mut stream| {
+        let request = request(&stream);
+        assert_eq!(request["method"], "event.follow");
+        let id = request["id"].clone();
+        writeln!(stream, "{}", json!({"jsonrpc": "2.0", "id": id, "result": request["params"]["past"]}))
+            .unwrap();
+        then(&mut stream, id);
+    })
+}
+
+fn follow(client: Client) -> (Value, Follow) {
+    client.follow("event.follow", json!({"past": [{"id": 1}]}), LONG, &|| false).unwrap()
+}
+
+#[test]
+fn a_stream_gives_its_result_then_each_event_then_its_end() {
+    let server = stream_with(|stream, id| {
+        // All at once: with the result's own bytes, or after them.
+        told(stream, &id, "event", 2);
+        told(stream, &json!("another"), "event", 3);
+        told(stream, &id, "news", 4);
+        writeln!(stream, "{{\"jsonrpc\":\"2.0\",\"method\":\"progress\",\"params\":null}}").unwrap();
+        told(stream, &id, "event", 5);
+        told(stream, &json!("another"), "end", 6);
+        told(stream, &id, "end", 7);
+        wait_for_end(stream);
+    });
+    let (past, mut events) = follow(server.client());
+    assert_eq!(past, json!([{"id": 1}]));
+    for id in [2, 5] {
+        assert_eq!(events.next(&|| false), Ok(Some(json!({"id": id, "kind": "state"}))));
+    }
+    for _ in 0..2 {
+        assert_eq!(events.next(&|| false), Ok(None));
+    }
+    drop(events);
+}
+
+#[test]
+fn a_call_before_a_stream_leaves_its_id_the_stream_s_own() {
+    let server = serve(|mut stream| {
+        for event in [8, 9] {
+            let id = request(&stream)["id"].clone();
+            writeln!(stream, "{}", json!({"jsonrpc": "2.0", "id": id, "result": []})).unwrap();
+            told(&mut stream, &id, "event", event);
+        }
+    });
+    let mut client = server.client();
+    assert_eq!(call(&mut client, LONG), Ok(json!([])));
+    let (_, mut events) = follow(client);
+    assert_eq!(events.next(&|| false), Ok(Some(json!({"id": 9, "kind": "state"}))), "8 is not the stream's");
+}
+
+#[test]
+fn a_daemon_that_dies_in_a_stream_is_told_after_what_it_sent() {
+    let server = stream_with(|stream, id| {
+        told(stream, &id, "event", 2);
+        let _ = stream.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"ev");
+    });
+    let (_, mut events) = follow(server.client());
+    assert!(events.next(&|| false).unwrap().is_some());
+    for _ in 0..2 {
+        let error = events.next(&|| false).unwrap_err();
+        assert!(matches!(error, ClientError::Closed { .. }), "{error:?}");
+        assert!(error.to_string().ends_with("hung up in the midst of event.follow"), "{error}");
+    }
+}
+
+#[test]
+fn a_stream_waits_without_a_deadline_until_cancelled_and_loses_nothing() {
+    let (go, gone) = std::sync::mpsc::channel();
+    let server = stream_with(move |stream, id| {
+        gone.recv().unwrap();
+        told(stream, &id, "event", 2);
+        wait_for_end(stream);
+    });
+    let client = server.client();
+    let (_, mut events) = client.follow("event.follow", json!({}), SHORT, &|| false).unwrap();
+    let start = Instant::now();
+    // Longer than the deadline of the answer.
+    let asked = std::cell::RefCell::new(Vec::new());
+    let cancelled = || {
+        asked.borrow_mut().push(Instant::now());
+        start.elapsed() > SHORT * 3
+    };
+    assert_eq!(events.next(&cancelled), Err(ClientError::Cancelled));
+    let asked = asked.into_inner();
+    assert!(asked.len() >= 10, "asked every 20 ms, with room for a machine that is busy: {}", asked.len());
+    go.send(()).unwrap();
+    assert_eq!(events.next(&|| false), Ok(Some(json!({"id": 2, "kind": "state"}))));
+    drop(events);
+}
+
+#[test]
+fn a_refused_stream_is_the_daemon_s_error_and_what_is_no_event_a_protocol_error() {
+    let server = answer_with(
+        "{\"jsonrpc\":\"2.0\",\"id\":ID,\"error\":{\"code\":-32000,\"message\":\"no\",\"data\":{\"kind\":\"busy\"}}}\n",
+    );
+    let refused = server.client().follow("event.follow", json!({}), LONG, &|| false).unwrap_err();
+    assert_eq!(refused.kind(), "busy");
+    for text in ["garbage\n", "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":[]}\n"] {
+        let server = stream_with(move |stream, _| stream.write_all(text.as_bytes()).unwrap());
+        let (_, mut events) = follow(server.client());
+        let error = events.next(&|| false).unwrap_err();
+        assert!(matches!(error, ClientError::Protocol { .. }), "{text}: {error:?}");
+    }
 }
