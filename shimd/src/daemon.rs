@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use shimd_api::event::EventRow;
 use shimd_api::paths::{self, Home};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
@@ -160,6 +161,14 @@ impl Handler for Api {
         progress: Option<mpsc::Sender<Progress>>,
     ) -> Result<Value, RpcError> {
         self.0.ask(method, params, progress).await
+    }
+
+    async fn follow(
+        &self,
+        method: &str,
+        _params: &RawValue,
+    ) -> Result<(Value, mpsc::Receiver<EventRow>), RpcError> {
+        Err(RpcError::no_method(method))
     }
 
     async fn metrics(&self) -> String {

@@ -9,6 +9,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use shimd::server::{Handler, Server};
+use shimd_api::event::EventRow;
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -26,6 +27,14 @@ impl Handler for Nothing {
         _: Option<mpsc::Sender<Progress>>,
     ) -> Result<Value, RpcError> {
         Ok(Value::Null)
+    }
+
+    async fn follow(
+        &self,
+        method: &str,
+        _: &RawValue,
+    ) -> Result<(Value, mpsc::Receiver<EventRow>), RpcError> {
+        Err(RpcError::no_method(method))
     }
 
     async fn metrics(&self) -> String {

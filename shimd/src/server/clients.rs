@@ -7,13 +7,14 @@
 //! | full | no | is refused: `busy` |
 //!
 //! Idle is a client without a call under way; bytes alone do not count, so neither silence nor a line that never ends
-//! holds a seat against a client that wants something. A call is under way until its answer has been written.
+//! holds a seat against a client that wants something. A call is under way until its answer has been written, and a
+//! stream until it ends: who follows is not idle.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::limits::Limits;
 
@@ -43,13 +44,27 @@ pub(super) struct Client {
     id: u64,
     clients: Arc<Clients>,
     leave: Arc<Notify>,
+    /// Room for calls.
     permits: Arc<Semaphore>,
+    /// Room for streams.
+    streams: Arc<Semaphore>,
+    presence: watch::Sender<Presence>,
 }
 
-/// One call under way.
+/// Whether a client is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Presence {
+    Here,
+    /// No more of its requests are read: its streams end, its calls are answered.
+    Leaving,
+    /// It has closed both its ends: nobody wants what its requests under way may yet give.
+    Gone,
+}
+
+/// One call or stream under way.
 pub(super) struct Work {
     client: Arc<Client>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Clients {
@@ -61,7 +76,9 @@ impl Clients {
     pub(super) fn admit(self: &Arc<Self>) -> Option<Client> {
         let (id, leave) = self.table().admit(&self.limits, Instant::now())?;
         let permits = Arc::new(Semaphore::new(self.limits.in_flight));
-        Some(Client { id, clients: self.clone(), leave, permits })
+        let streams = Arc::new(Semaphore::new(self.limits.streams));
+        let presence = watch::Sender::new(Presence::Here);
+        Some(Client { id, clients: self.clone(), leave, permits, streams, presence })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -74,12 +91,59 @@ impl Client {
     /// Waits until one more call may be under way, and counts it; `None` if the seat has been given to another.
     pub(super) async fn begin(self: &Arc<Self>) -> Option<Work> {
         let permit = self.permits.clone().acquire_owned().await.ok()?;
-        self.clients.table().begin(self.id).then(|| Work { client: self.clone(), _permit: permit })
+        self.clients.table().begin(self.id).then(|| Work { client: self.clone(), permit })
     }
 
     /// Resolves once the seat has been given to another.
     pub(super) async fn evicted(&self) {
         self.leave.notified().await;
+    }
+
+    /// The connection is to end: of streams nothing more comes.
+    pub(super) fn leave(&self) {
+        self.becomes(Presence::Leaving);
+    }
+
+    /// The client has closed both its ends.
+    pub(super) fn hang_up(&self) {
+        self.becomes(Presence::Gone);
+    }
+
+    /// Resolves once the connection is to end, unless its client has hung up.
+    pub(super) async fn leaving(&self) {
+        self.until(Presence::Leaving).await;
+    }
+
+    /// Resolves once the client has closed both its ends.
+    pub(super) async fn gone(&self) {
+        self.until(Presence::Gone).await;
+    }
+
+    fn becomes(&self, next: Presence) {
+        self.presence.send_modify(|presence| *presence = next.max(*presence));
+    }
+
+    async fn until(&self, wanted: Presence) {
+        // It cannot fail: the sender is this client's.
+        let _ = self.presence.subscribe().wait_for(|presence| *presence == wanted).await;
+    }
+}
+
+impl Work {
+    /// Whose it is.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Turns a call into a stream, which takes no call's room; `false` if there are as many streams as there may be.
+    pub(super) fn becomes_stream(&mut self) -> bool {
+        match self.client.streams.clone().try_acquire_owned() {
+            Ok(permit) => {
+                self.permit = permit;
+                true
+            }
+            Err(_) => false,
+        }
     }
 }
 

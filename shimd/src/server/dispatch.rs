@@ -2,8 +2,8 @@
 //!
 //! - Answers go out in order of completion; those of a batch together, once the last is there.
 //! - At most `Limits::in_flight` calls of a connection are under way; `submit` waits for room, and so does the client.
-//! - A request ends with its connection: dropping [`Calls`] drops it. A notification, which nobody waits for, is
-//!   carried out whatever its client does.
+//! - A request ends with its connection: dropping [`Calls`] drops it, and so does a client that hangs up. A
+//!   notification, which nobody waits for, is carried out whatever its client does.
 //! - A handler that panics answers with an internal error, and takes nothing else with it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,14 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use serde_json::Value;
-use shimd_api::rpc::{Notification, RpcError};
+use serde_json::value::RawValue;
+use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::clients::{Client, Work};
-use super::message::{self, Call, Item, Message};
-use super::{Handler, Shared, methods, openrpc};
+use super::message::{self, Call, Id, Item, Message};
+use super::{Handler, Shared, methods, openrpc, streams};
 
 /// A message to the client.
 pub(super) struct Outgoing {
@@ -42,7 +43,7 @@ pub(super) struct Calls<'a, H> {
     client: &'a Arc<Client>,
     out: mpsc::Sender<Outgoing>,
     /// Whether the connection can carry notifications to the client.
-    progress: bool,
+    notices: bool,
     requests: JoinSet<()>,
 }
 
@@ -59,9 +60,9 @@ impl<'a, H: Handler> Calls<'a, H> {
         shared: &'a Arc<Shared<H>>,
         client: &'a Arc<Client>,
         out: mpsc::Sender<Outgoing>,
-        progress: bool,
+        notices: bool,
     ) -> Self {
-        Calls { shared, client, out, progress, requests: JoinSet::new() }
+        Calls { shared, client, out, notices, requests: JoinSet::new() }
     }
 
     /// Begins the calls of one message.
@@ -100,11 +101,23 @@ impl<'a, H: Handler> Calls<'a, H> {
         let Call { id, method, params } = call;
         match id {
             Some(id) => {
-                let out = self.out.clone();
-                let news = self.progress.then(|| self.out.clone());
+                let (out, client, notices) = (self.out.clone(), self.client.clone(), self.notices);
                 self.requests.spawn(async move {
-                    let outcome = run(&shared, &method, &params, news).await;
-                    deliver(&out, batch, message::answer(&id, &outcome), Some(work)).await;
+                    let request = async {
+                        if notices && batch.is_none() && method == methods::FOLLOW {
+                            stream(&shared, &id, &method, &params, &out, work).await;
+                        } else {
+                            let news = notices.then(|| out.clone());
+                            let outcome = run(&shared, &method, &params, news).await;
+                            deliver(&out, batch, message::answer(&id, &outcome), Some(work)).await;
+                        }
+                    };
+                    tokio::select! {
+                        // What was asked for is begun, however soon its client has left.
+                        biased;
+                        () = request => {}
+                        () = client.gone() => {}
+                    }
                 });
             }
             None => drop(tokio::spawn(async move {
@@ -151,13 +164,34 @@ impl Batch {
     }
 }
 
+/// A request that streams, from its answer to its end.
+async fn stream<H: Handler>(
+    shared: &Shared<H>,
+    id: &Id,
+    name: &str,
+    params: &RawValue,
+    out: &mpsc::Sender<Outgoing>,
+    work: Work,
+) {
+    match streams::begin(shared, name, params, work).await {
+        Ok((past, stream)) => {
+            send(out, message::answer(id, &Ok(past)), None).await;
+            stream.pump(shared, id, out).await;
+        }
+        Err(error) => send(out, message::answer(id, &Err(error)), None).await,
+    }
+}
+
 async fn run<H: Handler>(
     shared: &Shared<H>,
     name: &str,
-    params: &serde_json::value::RawValue,
+    params: &RawValue,
     news: Option<mpsc::Sender<Outgoing>>,
 ) -> Result<Value, RpcError> {
     let method = methods::find(name)?;
+    if method.name == methods::FOLLOW {
+        return Err(streams::out_of_place(name));
+    }
     let wants_progress = method.check(params)?;
     if method.name == methods::DISCOVER {
         return Ok(openrpc::document());
@@ -178,18 +212,14 @@ async fn run<H: Handler>(
 
 /// Sends progress, unless the client has yet to read what was sent before: the next one says more anyway.
 fn tell(news: &mpsc::Sender<Outgoing>, progress: Progress) {
-    if let Ok(params) = serde_json::to_value(progress)
-        && let Ok(text) = serde_json::to_string(&Notification::new("progress", params))
-    {
-        let _ = news.try_send(Outgoing::notice(text));
-    }
+    let _ = news.try_send(Outgoing::notice(message::notification("progress", progress)));
 }
 
 /// The future, with a panic turned into an error.
-async fn caught(
+pub(super) async fn caught<T>(
     method: &str,
-    future: impl Future<Output = Result<Value, RpcError>>,
-) -> Result<Value, RpcError> {
+    future: impl Future<Output = Result<T, RpcError>>,
+) -> Result<T, RpcError> {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
         catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))).unwrap_or_else(|_| {

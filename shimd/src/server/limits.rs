@@ -11,6 +11,8 @@ pub struct Limits {
     pub seat: Duration,
     /// Calls under way on one connection; a client that sends more waits.
     pub in_flight: usize,
+    /// Streams on one connection; one more is refused with `busy`.
+    pub streams: usize,
     /// Calls in one batch.
     pub batch: usize,
     /// Bytes in one message: a line without its newline, or an HTTP body.
@@ -31,6 +33,7 @@ impl Default for Limits {
             clients: 256,
             seat: Duration::from_secs(5),
             in_flight: 32,
+            streams: 8,
             batch: 128,
             message: 1 << 20,
             write: Duration::from_secs(30),

@@ -1,8 +1,8 @@
 //! JSON-RPC in lines: one message a line in, one message a line out.
 //!
-//! Reading and writing go on side by side. The client may close its writing end and still gets its answers (`nc -N`,
-//! `socat`); once it is gone altogether, its requests are dropped. A line over the limit is answered with `too_large`,
-//! and ends the connection: where the next message begins is not worth knowing.
+//! Reading and writing go on side by side. The client may close its writing end and still gets its answers and streams
+//! (`nc -N`, `socat`); once it is gone altogether, its requests are dropped at once. A line over the limit is answered
+//! with `too_large`, and ends the connection: where the next message begins is not worth knowing.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -36,11 +36,19 @@ pub(super) async fn serve<H: Handler>(
 ) {
     // Room for every answer under way, and as much again for progress.
     let (out, queue) = mpsc::channel(2 * shared.limits.in_flight);
+    let gone = hangup(stream.as_fd().try_clone_to_owned());
     let (reader, writer) = stream.split();
     let mut answers = pin!(write_all(writer, queue, shared.limits.write));
+    // The requests are still read to the last: there may be notifications among them.
+    let watch = async {
+        gone.await;
+        client.hang_up();
+        std::future::pending().await
+    };
     tokio::select! {
         result = &mut answers => return log_end(result),
         () = requests(reader, client, shared, out) => {}
+        () = watch => {}
     }
     log_end(answers.await);
 }
@@ -58,13 +66,12 @@ async fn requests<H: Handler>(
     shared: &Arc<Shared<H>>,
     out: mpsc::Sender<Outgoing>,
 ) {
-    let socket = reader.as_ref().as_fd().try_clone_to_owned();
     let mut lines = Lines::new(reader, shared.limits.message);
     let mut calls = Calls::new(shared, client, out.clone(), true);
-    let at_end = loop {
+    loop {
         let line = tokio::select! {
             line = lines.next() => line,
-            () = shared.closing() => break false,
+            () = shared.closing() => break,
         };
         match line {
             Ok(Line::Text(text)) if text.trim_ascii().is_empty() => {}
@@ -76,17 +83,15 @@ async fn requests<H: Handler>(
             Ok(Line::TooLong) => {
                 let error = message::refusal(RpcError::too_large(shared.limits.message));
                 let _ = out.send(Outgoing::notice(error)).await;
-                break false;
+                client.leave();
+                break;
             }
-            Ok(Line::End) => break true,
+            Ok(Line::End) => break,
             Err(error) => return log_end(Err(error)),
         }
-    };
-    drop(out);
-    tokio::select! {
-        () = calls.finish() => {}
-        () = hangup(socket), if at_end => {}
     }
+    drop(out);
+    calls.finish().await;
 }
 
 async fn write_all(

@@ -158,6 +158,19 @@ pub(super) fn answer(id: &Id, outcome: &Result<Value, RpcError>) -> String {
     serde_json::to_string(&Answer { jsonrpc: "2.0", id, result, error }).unwrap_or_default()
 }
 
+#[derive(Serialize)]
+struct Notice<P> {
+    jsonrpc: &'static str,
+    method: &'static str,
+    params: P,
+}
+
+/// A notification to the client, without a newline.
+pub(super) fn notification(method: &'static str, params: impl Serialize) -> String {
+    // Params are the wire types, which hold nothing that JSON cannot.
+    serde_json::to_string(&Notice { jsonrpc: "2.0", method, params }).unwrap_or_default()
+}
+
 /// The answer to what has no id of its own.
 pub(super) fn refusal(error: RpcError) -> String {
     answer(&Id::null(), &Err(error))

@@ -43,6 +43,11 @@ pub(super) enum Names {
 const NAME: Param = Param { name: "name", of: Type::Text, about: "a service" };
 const NAMES: Param = Param { name: "names", of: Type::Texts, about: "services" };
 
+const SINCE: Param =
+    Param { name: "since", of: Type::Nanoseconds, about: "past events, so many nanoseconds back from now" };
+const AFTER: Param = Param { name: "after", of: Type::Count, about: "past events, after the one of this id" };
+const KINDS: Param = Param { name: "kinds", of: Type::EventKinds, about: "events of these kinds alone" };
+
 /// What every method takes.
 pub(super) const PROGRESS: Param = Param {
     name: "progress",
@@ -155,6 +160,38 @@ pub(super) const METHODS: &[Method] = &[
         errors: &[kind::UNKNOWN_SERVICE],
     },
     Method {
+        name: "event.list",
+        summary: "What happened, the oldest first",
+        params: &[
+            NAME,
+            NAMES,
+            SINCE,
+            AFTER,
+            KINDS,
+            Param { name: "limit", of: Type::Count, about: "at most so many, the last ones" },
+        ],
+        names: Names::AtMostOne("name", "names"),
+        result: ("events", Type::Records("EventRow")),
+        errors: &[kind::UNKNOWN_SERVICE, kind::STORE],
+    },
+    Method {
+        name: FOLLOW,
+        summary: "What happens from now on, as event notifications on this connection after the answer, which holds \
+            the past events asked for by since or after; lines only, not over HTTP nor in a batch",
+        params: &[NAME, NAMES, SINCE, AFTER, KINDS],
+        names: Names::AtMostOne("name", "names"),
+        result: ("events", Type::Records("EventRow")),
+        errors: &[kind::UNKNOWN_SERVICE, kind::STORE, kind::BUSY],
+    },
+    Method {
+        name: "shim.doctor",
+        summary: "What this machine and user let the daemon do",
+        params: &[],
+        names: Names::Free,
+        result: ("checks", Type::Records("DoctorRow")),
+        errors: &[],
+    },
+    Method {
         name: "shim.info",
         summary: "The daemon itself",
         params: &[],
@@ -179,6 +216,9 @@ pub(super) const METHODS: &[Method] = &[
         errors: &[],
     },
 ];
+
+/// The one method whose answer is followed by notifications.
+pub(super) const FOLLOW: &str = "event.follow";
 
 /// The one method that the server answers by itself.
 pub(super) const DISCOVER: &str = "rpc.discover";
@@ -292,6 +332,9 @@ mod tests {
         assert_eq!(check("service.list", "{}"), Ok(false));
         assert_eq!(check("service.set", r#"{"spec":5}"#), Ok(false), "the handler names a spec's fields");
         assert_eq!(check("socket.check", r#"{"name":"a","paths":["/x"]}"#), Ok(false));
+        let params = r#"{"names":["a"],"since":60000000000,"after":7,"kinds":["verdict","state"]}"#;
+        assert_eq!(check(FOLLOW, params), Ok(false));
+        assert_eq!(check("event.list", r#"{"limit":10,"kinds":[]}"#), Ok(false));
     }
 
     #[test]
@@ -307,6 +350,13 @@ mod tests {
         assert_eq!(field_at_fault("service.logs", r#"{"name":"a","lines":-1}"#), "lines");
         assert_eq!(field_at_fault("service.logs", r#"{"name":"a","lines":1.5}"#), "lines");
         assert_eq!(field_at_fault("service.set", r#"{"specs":{}}"#), "specs");
+        assert_eq!(field_at_fault(FOLLOW, r#"{"since":-1}"#), "since");
+        assert_eq!(field_at_fault(FOLLOW, r#"{"since":"1hr"}"#), "since");
+        assert_eq!(field_at_fault(FOLLOW, r#"{"kinds":["verdict","nonsense"]}"#), "kinds");
+        assert_eq!(field_at_fault(FOLLOW, r#"{"kinds":"verdict"}"#), "kinds");
+        assert_eq!(field_at_fault(FOLLOW, r#"{"limit":1}"#), "limit");
+        assert_eq!(field_at_fault("event.list", r#"{"name":"a","names":["b"]}"#), "names");
+        assert_eq!(field_at_fault("shim.doctor", r#"{"name":"a"}"#), "name");
         let deep = format!(r#"{{"spec":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         assert_eq!(field_at_fault("service.set", &deep), "params");
     }

@@ -12,7 +12,7 @@
 //! | `connection` | one client: its protocol, its refusal, its end |
 //! | `lines`, `http` | the two framings |
 //! | `message` | JSON-RPC messages taken apart; pure |
-//! | `dispatch` | calls as tasks |
+//! | `dispatch`, `streams` | calls as tasks; those that go on telling |
 //! | `methods`, `schema`, `openrpc` | the table of methods, and the document made from it |
 
 mod clients;
@@ -27,6 +27,7 @@ mod methods;
 mod openrpc;
 mod schema;
 mod socket;
+mod streams;
 
 use std::path::Path;
 use std::pin::pin;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use shimd_api::event::EventRow;
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use tokio::net::UnixStream;
@@ -67,6 +69,16 @@ pub trait Handler: Send + Sync + 'static {
         params: &RawValue,
         progress: Option<mpsc::Sender<Progress>>,
     ) -> impl Future<Output = Result<Value, RpcError>> + Send;
+
+    /// Begins a stream: the past events that `params` ask for, and those to come.
+    ///
+    /// The channel's bound is the handler's: a reader may be too slow for it, and is then told so by a `gap`. A
+    /// receiver that is dropped tells that nobody reads any more; a sender that is dropped ends the stream.
+    fn follow(
+        &self,
+        method: &str,
+        params: &RawValue,
+    ) -> impl Future<Output = Result<(Value, mpsc::Receiver<EventRow>), RpcError>> + Send;
 
     /// The daemon's figures as OpenMetrics text, `# EOF` included.
     fn metrics(&self) -> impl Future<Output = String> + Send;

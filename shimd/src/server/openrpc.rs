@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use shimd_api::rpc::code;
 
-use super::methods::{METHODS, Method, Names, PROGRESS, Param};
-use super::schema;
+use super::methods::{FOLLOW, METHODS, Method, Names, PROGRESS, Param};
+use super::schema::{self, Type};
 
 /// The document (OpenRPC 1.3.2, <https://spec.open-rpc.org>).
 pub(super) fn document() -> Value {
@@ -14,12 +14,41 @@ pub(super) fn document() -> Value {
             "title": "shimd",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "A small supervisor that keeps Unix sockets reachable. JSON-RPC 2.0 on its control socket: \
-                one message a line, or POST /rpc over HTTP/1.1. An error's data.kind is its stable name.",
+                one message a line, or POST /rpc over HTTP/1.1. An error's data.kind is its stable name. In lines the \
+                daemon sends notifications too: x-notifications.",
             "license": {"name": env!("CARGO_PKG_LICENSE")},
         },
         "methods": METHODS.iter().map(method).collect::<Vec<_>>(),
         "components": {"schemas": schema::components()},
+        "x-notifications": notifications(),
     })
+}
+
+/// What the daemon sends by itself, in lines: OpenRPC has no word for it but an extension.
+fn notifications() -> Value {
+    let stream = json!({
+        "description": "the id of the request that streams",
+        "oneOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}],
+    });
+    let with_stream = json!({"type": "object", "required": ["stream"], "properties": {"stream": stream}});
+    let event = Type::Record("EventRow").schema();
+    json!([
+        {
+            "name": "progress",
+            "summary": "About once a second until the answer, where the request's params hold progress: true",
+            "params": Type::Record("Progress").schema(),
+        },
+        {
+            "name": "event",
+            "summary": format!("After the answer to {FOLLOW}: each event"),
+            "params": {"allOf": [event, with_stream]},
+        },
+        {
+            "name": "end",
+            "summary": format!("After the last event of {FOLLOW}: the daemon ends, or the stream does"),
+            "params": with_stream,
+        },
+    ])
 }
 
 fn method(method: &Method) -> Value {

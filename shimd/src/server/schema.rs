@@ -1,8 +1,10 @@
-//! The JSON Schema of every row and record of `shimd_api::wire`, as tables: the one place where it is written down.
+//! The JSON Schema of every row and record of `shimd_api`, as tables: the one place where it is written down.
 //!
 //! A test below holds each table against the serde type of the same name.
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use shimd_api::event::EventKind;
 
 /// The type of a param or field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,9 @@ pub(super) enum Type {
     Time,
     /// A word of `shimd_api::wire::Status`.
     Status,
+    /// A word of `shimd_api::event::EventKind`.
+    EventKind,
+    EventKinds,
     /// A service spec: its fields are the contract's, and unknown ones are kept.
     Spec,
     Specs,
@@ -35,18 +40,35 @@ pub(super) enum Type {
 pub(super) struct Field {
     name: &'static str,
     of: Type,
-    /// May be null: the value is not known, or there is none.
-    nullable: bool,
+    without: Without,
     about: &'static str,
 }
 
+/// How a field says that its value is not known, or that there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Without {
+    /// It always has one.
+    Never,
+    /// It is null.
+    Null,
+    /// It is left out.
+    LeftOut,
+}
+
 const fn field(name: &'static str, of: Type, about: &'static str) -> Field {
-    Field { name, of, nullable: false, about }
+    Field { name, of, without: Without::Never, about }
 }
 
 const fn maybe(name: &'static str, of: Type, about: &'static str) -> Field {
-    Field { name, of, nullable: true, about }
+    Field { name, of, without: Without::Null, about }
 }
+
+const fn optional(name: &'static str, of: Type, about: &'static str) -> Field {
+    Field { name, of, without: Without::LeftOut, about }
+}
+
+/// The words of `shimd_api::event::EventKind`.
+const EVENT_KINDS: [&str; 5] = ["verdict", "culprit", "state", "control", "gap"];
 
 const OUTCOME_REASON: Field = maybe("health_reason", Type::Text, "why it is not what was asked for");
 
@@ -174,6 +196,46 @@ pub(super) const RECORDS: &[(&str, &[Field])] = &[
         ],
     ),
     (
+        "Progress",
+        &[
+            field("services", Type::Records("StateRow"), "each service of the request and its state"),
+            field("elapsed", Type::Nanoseconds, "since the request"),
+        ],
+    ),
+    (
+        "EventRow",
+        &[
+            field("id", Type::Count, "counts the events of this store, from 1; 0 for a gap"),
+            field("time", Type::Time, "when"),
+            maybe("service", Type::Text, "the service; null for the daemon itself"),
+            field("kind", Type::EventKind, "what kind"),
+            field("detail", Type::Record("EventDetail"), "the rest"),
+        ],
+    ),
+    (
+        "EventDetail",
+        &[
+            optional("socket", Type::Text, "the socket as declared"),
+            optional("path", Type::Text, "its absolute path"),
+            optional("verdict", Type::Text, "the verdict from now on"),
+            optional("status", Type::Text, "the state from now on"),
+            optional("was", Type::Text, "the verdict, or state, until now"),
+            optional("lasted", Type::Nanoseconds, "how long that lasted"),
+            optional("reason", Type::Text, "why, in words"),
+            optional("pid", Type::Pid, "the listener's process, or the service's main process"),
+            optional("culprit", Type::Record("Culprit"), "who removed or replaced the dentry"),
+        ],
+    ),
+    (
+        "DoctorRow",
+        &[
+            field("check", Type::Text, "what was looked at"),
+            field("ok", Type::Bool, "whether all is well"),
+            field("detail", Type::Text, "what was found"),
+            maybe("help", Type::Text, "what to do"),
+        ],
+    ),
+    (
         "ShimInfo",
         &[
             field("pid", Type::Pid, "the daemon's process"),
@@ -203,6 +265,8 @@ impl Type {
             Type::Status => json!({
                 "type": "string", "enum": ["inactive", "starting", "running", "stopping", "backoff", "failed"]
             }),
+            Type::EventKind => json!({"type": "string", "enum": EVENT_KINDS}),
+            Type::EventKinds => json!({"type": "array", "items": Type::EventKind.schema()}),
             Type::Spec => json!({
                 "type": "object",
                 "required": ["name", "exec"],
@@ -228,7 +292,13 @@ impl Type {
             Type::Count | Type::Nanoseconds | Type::Pid => {
                 (!value.is_u64()).then_some("must be a whole number, zero or more")
             }
-            Type::Text | Type::Time | Type::Status => (!value.is_string()).then_some("must be a string"),
+            Type::Text | Type::Time | Type::Status | Type::EventKind => {
+                (!value.is_string()).then_some("must be a string")
+            }
+            Type::EventKinds => {
+                let known = Vec::<EventKind>::deserialize(value).is_ok();
+                (!known).then_some("must be a list of verdict, culprit, state, control, gap")
+            }
             Type::Texts => (!texts(value)).then_some("must be a list of strings"),
             Type::Specs | Type::Pids | Type::Records(_) => (!value.is_array()).then_some("must be a list"),
             Type::Spec | Type::Record(_) | Type::OpenRpc => None,
@@ -246,15 +316,19 @@ fn record(fields: &[Field]) -> Value {
     let properties: Map<String, Value> = fields
         .iter()
         .map(|field| {
-            let schema = if field.nullable {
-                json!({"description": field.about, "oneOf": [field.of.schema(), {"type": "null"}]})
-            } else {
-                json!({"description": field.about, "allOf": [field.of.schema()]})
+            let schema = match field.without {
+                Without::Null => {
+                    json!({"description": field.about, "oneOf": [field.of.schema(), {"type": "null"}]})
+                }
+                Without::Never | Without::LeftOut => {
+                    json!({"description": field.about, "allOf": [field.of.schema()]})
+                }
             };
             (field.name.to_string(), schema)
         })
         .collect();
-    let required: Vec<&str> = fields.iter().map(|field| field.name).collect();
+    let required: Vec<&str> =
+        fields.iter().filter(|field| field.without != Without::LeftOut).map(|field| field.name).collect();
     json!({"type": "object", "properties": properties, "required": required})
 }
 
@@ -265,7 +339,7 @@ mod tests {
 
     use serde::Serialize;
     use serde::de::DeserializeOwned;
-    use shimd_api::wire;
+    use shimd_api::{event, wire};
 
     use super::*;
 
@@ -278,6 +352,8 @@ mod tests {
             Type::Pids => json!([7]),
             Type::Time => json!("2026-01-01T00:00:00Z"),
             Type::Status => json!("running"),
+            Type::EventKind => json!("state"),
+            Type::EventKinds => json!(["state"]),
             Type::Spec | Type::OpenRpc => json!({"name": "x"}),
             Type::Specs => json!([{"name": "x"}]),
             Type::Record(name) => example(name, false),
@@ -285,16 +361,21 @@ mod tests {
         }
     }
 
-    fn example(name: &str, nulls: bool) -> Value {
+    fn example(name: &str, bare: bool) -> Value {
         let (_, fields) = RECORDS.iter().find(|(record, _)| *record == name).expect("a record of the table");
-        let of = |field: &Field| if nulls && field.nullable { Value::Null } else { sample(field.of) };
-        Value::Object(fields.iter().map(|field| (field.name.to_owned(), of(field))).collect())
+        let of = |field: &Field| match field.without {
+            Without::Null if bare => Some(Value::Null),
+            Without::LeftOut if bare => None,
+            _ => Some(sample(field.of)),
+        };
+        Value::Object(fields.iter().filter_map(|field| Some((field.name.to_owned(), of(field)?))).collect())
     }
 
-    /// The table's fields are the type's: it reads them, with each nullable one null too, and writes the same back.
+    /// The table's fields are the type's: it reads them, with each one null or left out that may be, and writes the
+    /// same back.
     fn same<T: Serialize + DeserializeOwned + Debug>(name: &str) {
-        for nulls in [false, true] {
-            let written = example(name, nulls);
+        for bare in [false, true] {
+            let written = example(name, bare);
             let read: T = serde_json::from_value(written.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(serde_json::to_value(&read).expect("serializes"), written, "{name}");
         }
@@ -313,6 +394,17 @@ mod tests {
         same::<wire::Culprit>("Culprit");
         same::<wire::LogRow>("LogRow");
         same::<wire::ShimInfo>("ShimInfo");
+        same::<wire::Progress>("Progress");
+        same::<event::EventRow>("EventRow");
+        same::<event::EventDetail>("EventDetail");
+        same::<event::DoctorRow>("DoctorRow");
+    }
+
+    #[test]
+    fn the_kinds_of_events_are_the_wire_type_s() {
+        let kinds: Vec<EventKind> = serde_json::from_value(json!(EVENT_KINDS)).expect("kinds");
+        let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(words, EVENT_KINDS);
     }
 
     #[test]

@@ -5,4 +5,5 @@ mod bind;
 mod http;
 mod limits;
 mod lines;
+mod streams;
 mod support;

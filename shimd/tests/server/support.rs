@@ -8,11 +8,12 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use shimd::server::{Endpoint, Handler, Limits, Server};
+use shimd_api::event::{EventDetail, EventKind, EventRow};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -61,17 +62,42 @@ pub struct Fake {
     pub dropped: watch::Sender<usize>,
     released: watch::Sender<bool>,
     pub health: Value,
+    followed: mpsc::UnboundedSender<mpsc::Sender<EventRow>>,
+    followers: Mutex<mpsc::UnboundedReceiver<mpsc::Sender<EventRow>>>,
+}
+
+/// Events that a stream's channel holds.
+pub const BOUND: usize = 16;
+
+/// An event of a service.
+pub fn event(id: u64) -> EventRow {
+    EventRow {
+        id,
+        time: "2026-01-01T00:00:00Z".into(),
+        service: Some("web".into()),
+        kind: EventKind::Verdict,
+        detail: EventDetail { verdict: Some("dangling".into()), ..EventDetail::default() },
+    }
 }
 
 impl Fake {
     fn new() -> Self {
+        let (followed, followers) = mpsc::unbounded_channel();
         Fake {
             begun: watch::Sender::new(0),
             ended: watch::Sender::new(0),
             dropped: watch::Sender::new(0),
             released: watch::Sender::new(false),
             health: json!({"status": "ok", "services": 3}),
+            followed,
+            followers: Mutex::new(followers),
         }
+    }
+
+    /// Where the events of the next stream to begin are to go.
+    pub async fn follower(&self) -> mpsc::Sender<EventRow> {
+        let next = async { self.followers.lock().await.recv().await };
+        soon("a stream", next).await.expect("the handler lives")
     }
 
     /// Lets every held call go on.
@@ -129,6 +155,24 @@ impl Handler for Fake {
             "big" => Ok(json!("x".repeat(8 << 20))),
             _ => Ok(json!({"method": method, "params": params, "progress": progress.is_some()})),
         }
+    }
+
+    async fn follow(
+        &self,
+        method: &str,
+        params: &RawValue,
+    ) -> Result<(Value, mpsc::Receiver<EventRow>), RpcError> {
+        assert_eq!(method, "event.follow");
+        let params: Value = serde_json::from_str(params.get()).expect("checked by the server");
+        match params["name"].as_str() {
+            Some("nobody") => return Err(RpcError::unknown_service("nobody", "see proc list")),
+            Some("panic") => panic!("a handler's panic, which the test wants"),
+            _ => {}
+        }
+        let (events, receiver) = mpsc::channel(BOUND);
+        self.followed.send(events).expect("the fixture lives");
+        let past: Vec<EventRow> = params["after"].as_u64().map(|id| event(id + 1)).into_iter().collect();
+        Ok((json!(past), receiver))
     }
 
     async fn metrics(&self) -> String {
