@@ -63,7 +63,9 @@ fn status(verdicts: impl Iterator<Item = Verdict>) -> u8 {
         | Verdict::Foreign
         | Verdict::Stale
         | Verdict::NotSocket
-        | Verdict::Absent => NOT_OK,
+        | Verdict::Absent
+        | Verdict::Wedged
+        | Verdict::Denied => NOT_OK,
     };
     verdicts.map(of_one).max().unwrap_or(0)
 }
@@ -130,6 +132,7 @@ mod tests {
             path: path.into(),
             verdict,
             reason: Cow::Borrowed(reason),
+            cause: None,
             listener: None,
             holder: None,
             others: Vec::new(),

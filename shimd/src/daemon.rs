@@ -97,8 +97,7 @@ fn start() -> Result<(), StartError> {
         let control = home.control_socket();
         // The lock is ours: whatever socket lies there belongs to a dead daemon.
         clean::remove_socket(&control, &|_| true)?;
-        let (supervisor, handle) =
-            Supervisor::build(Parts { home: home.clone(), root, store, records: loaded.services })?;
+        let (supervisor, handle) = Supervisor::build(Parts { home: home.clone(), root, store, loaded })?;
         let server = Server::bind(&control)?;
         tracing::info!("shimd {} listens on {}", env!("CARGO_PKG_VERSION"), control.display());
         let supervising = tokio::spawn(supervisor.run());
@@ -165,10 +164,10 @@ impl Handler for Api {
 
     async fn follow(
         &self,
-        method: &str,
-        _params: &RawValue,
+        _: &str,
+        params: &RawValue,
     ) -> Result<(Value, mpsc::Receiver<EventRow>), RpcError> {
-        Err(RpcError::no_method(method))
+        self.0.follow(params).await
     }
 
     async fn metrics(&self) -> String {

@@ -13,18 +13,24 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::access::Peers;
+use crate::cause::{Cause, cause};
 use crate::dentry::{Dentry, DentryKind, Mounts};
 use crate::diag::Diag;
 use crate::error::AuditError;
 use crate::inquiry::{Case, Evidence, Inquiry, Sight};
 use crate::listener::{Listener, ListenerId, ListenerState, SocketKind};
+use crate::locate::locate;
 use crate::netns::Abroad;
 use crate::procfs::{self, Census, Process, foremost};
 use crate::queue::Waiting;
 use crate::reason;
 use crate::snapshot::Snapshot;
 use crate::verdict::{At, Stage, There, Verdict, decide};
+use crate::whereabouts::same_view;
+use crate::witness::Witness;
 
 /// How many rounds suspects get on a machine where sockets never stop to come and go.
 const ROUNDS: u32 = 7;
@@ -53,12 +59,23 @@ pub struct Expect {
     pub known: Option<ListenerId>,
     /// Whose it is to be.
     pub owner: Owner,
+    /// A hold on the dentry that was last in order there: it tells what became of it.
+    pub witness: Option<Arc<Witness>>,
+    /// Who is to be able to connect.
+    pub peers: Peers,
 }
 
 impl Expect {
-    /// Any listener of any type.
+    /// Any listener of any type, for the peers of its owner.
     pub fn path(path: impl Into<PathBuf>) -> Expect {
-        Expect { path: path.into(), kind: None, known: None, owner: Owner::Anyone }
+        Expect {
+            path: path.into(),
+            kind: None,
+            known: None,
+            owner: Owner::Anyone,
+            witness: None,
+            peers: Peers::Owner,
+        }
     }
 }
 
@@ -82,6 +99,8 @@ pub struct Finding {
     pub verdict: Verdict,
     /// Why, in words; empty for a plain `ok`.
     pub reason: Cow<'static, str>,
+    /// What became of the live listener's dentry, where that is known; `reason` begins with it.
+    pub cause: Option<Cause>,
     /// The service's own listener, wherever it is bound; if none lives, the one at the path.
     pub listener: Option<Listener>,
     /// Who holds `listener`. `None` for a trusted one.
@@ -146,7 +165,7 @@ impl Auditor {
             let mut inquiry = Inquiry::new(self, &snapshot, abroad.as_mut(), expects);
             let mut suspects = Vec::new();
             for (path, sight) in open.into_iter().zip(sights) {
-                if let Some(finding) = plainly_ok(path.expect, &sight, &snapshot) {
+                if let Some(finding) = plainly_ok(path.expect, &sight, &mut inquiry) {
                     done.push((path.index, finding));
                     continue;
                 }
@@ -162,7 +181,7 @@ impl Auditor {
             census = inquiry.into_census();
             open = suspects;
         }
-        done.extend(findings(settled, census));
+        done.extend(findings(settled, census, &mut self.mounts));
         done.sort_by_key(|(index, _)| *index);
         done.into_iter().map(|(_, finding)| finding).collect()
     }
@@ -181,7 +200,9 @@ impl Auditor {
                 let whole = case.facts.at != At::Socket || case.there.is_some();
                 if whole && case.rests_on_presence() {
                     let census = inquiry.into_census();
-                    if let Some((_, finding)) = findings(vec![(0, expect, case)], census).pop() {
+                    if let Some((_, finding)) =
+                        findings(vec![(0, expect, case)], census, &mut self.mounts).pop()
+                    {
                         return finding;
                     }
                 }
@@ -190,7 +211,7 @@ impl Auditor {
         let found = self.audit(std::slice::from_ref(expect)).pop();
         found.unwrap_or_else(|| {
             let trouble = AuditError::Malformed("an audit without a finding");
-            finding(expect, Case::unanswered(&trouble), &mut Names::new(Census::default()))
+            finding(expect, Case::unanswered(&trouble), &mut Names::new(Census::default()), &mut self.mounts)
         })
     }
 
@@ -202,14 +223,18 @@ impl Auditor {
         self.diag.waiting(listener.inode, listener.cookie)
     }
 
+    /// The listeners of this network namespace that connections wait for, by one dump.
+    ///
+    /// # Errors
+    /// [`AuditError`] if the kernel lists no sockets.
+    pub fn waited_for(&mut self) -> Result<Vec<ListenerId>, AuditError> {
+        let listeners = self.diag.dump_quick()?.listeners;
+        Ok(listeners.iter().filter(|found| found.is_waited_for()).map(Listener::id).collect())
+    }
+
     fn sight(&mut self, path: &Path) -> Sight {
-        let seen = |at, dentry: Option<Dentry>, target: Option<Dentry>| Sight {
-            at,
-            dentry,
-            vfs: target.map(|target| target.vfs()),
-            ambiguous: target.is_some_and(|target| target.dev != target.stat_dev),
-            trouble: None,
-        };
+        let seen =
+            |at, dentry: Option<Dentry>, target: Option<Dentry>| Sight { at, dentry, target, trouble: None };
         let hidden =
             |dentry, trouble| Sight { trouble: Some(Box::new(trouble)), ..seen(At::Hidden, dentry, None) };
         if abstract_name(path).is_some() {
@@ -277,19 +302,27 @@ impl Names {
     }
 }
 
-/// The short way for most paths of most audits: the trusted listener is at its path, and there is nothing to say.
-fn plainly_ok(expect: &Expect, sight: &Sight, snapshot: &Snapshot) -> Option<Finding> {
+/// The short way for most paths of most audits: the trusted listener is at its path, has room, and its owner's peers
+/// may connect.
+fn plainly_ok(expect: &Expect, sight: &Sight, inquiry: &mut Inquiry) -> Option<Finding> {
     let known = expect.known.filter(|_| expect.owner == Owner::Trusted && sight.at == At::Socket)?;
+    let target = sight.target.filter(|_| expect.peers == Peers::Owner)?;
     let fits = |found: &&Listener| {
         found.id() == known
             && found.state == ListenerState::Listening
             && expect.kind.is_none_or(|kind| kind == found.kind)
+            && !found.is_full()
     };
+    let listener = inquiry.snapshot.at(target.vfs()).find(fits)?;
+    if !inquiry.reach.is_plainly_open(&mut inquiry.auditor.mounts, &expect.path, &target) {
+        return None;
+    }
     Some(Finding {
         path: expect.path.clone(),
         verdict: Verdict::Ok,
         reason: Cow::Borrowed(""),
-        listener: Some(snapshot.at(sight.vfs?).find(fits)?.clone()),
+        cause: None,
+        listener: Some(listener.clone()),
         holder: None,
         others: Vec::new(),
         dentry: sight.dentry,
@@ -297,7 +330,11 @@ fn plainly_ok(expect: &Expect, sight: &Sight, snapshot: &Snapshot) -> Option<Fin
     })
 }
 
-fn findings(settled: Vec<(usize, &Expect, Case)>, census: Option<Census>) -> Vec<(usize, Finding)> {
+fn findings(
+    settled: Vec<(usize, &Expect, Case)>,
+    census: Option<Census>,
+    mounts: &mut Mounts,
+) -> Vec<(usize, Finding)> {
     let census = census.unwrap_or_else(|| {
         let wanted: HashSet<u64> = settled
             .iter()
@@ -307,7 +344,10 @@ fn findings(settled: Vec<(usize, &Expect, Case)>, census: Option<Census>) -> Vec
         if wanted.is_empty() { Census::default() } else { Census::take(Some(&wanted)).unwrap_or_default() }
     });
     let mut names = Names::new(census);
-    settled.into_iter().map(|(index, expect, case)| (index, finding(expect, case, &mut names))).collect()
+    settled
+        .into_iter()
+        .map(|(index, expect, case)| (index, finding(expect, case, &mut names, mounts)))
+        .collect()
 }
 
 /// The listeners whose processes a finding has to name and no descriptor has told yet.
@@ -316,7 +356,26 @@ fn unnamed<'a>(expect: &Expect, case: &'a Case) -> impl Iterator<Item = &'a List
     own.into_iter().chain(case.stranger()).chain(&case.outsiders)
 }
 
-pub(crate) fn finding(expect: &Expect, case: Case, names: &mut Names) -> Finding {
+/// What became of the dentry of a listener that is away: by the witness kept since it was in order, else by the
+/// listener's own file, where this user may ask for that.
+fn fate(
+    expect: &Expect,
+    case: &Case,
+    verdict: Verdict,
+    holder: Option<&Process>,
+    mounts: &mut Mounts,
+) -> Option<Cause> {
+    let lost = matches!(verdict, Verdict::Dangling | Verdict::Replaced);
+    let away = case.away.as_ref().filter(|_| lost && abstract_name(&expect.path).is_none())?;
+    if let Some(witness) = expect.witness.as_ref().filter(|_| expect.known == Some(away.id())) {
+        return cause(&expect.path, witness, mounts);
+    }
+    let pid = holder?.pid;
+    let witness = (same_view(pid) == Some(true)).then(|| locate(pid, away.inode)).flatten()?;
+    cause(&expect.path, &witness, mounts)
+}
+
+pub(crate) fn finding(expect: &Expect, case: Case, names: &mut Names, mounts: &mut Mounts) -> Finding {
     let verdict = decide(&case.facts);
     let mut others: Vec<Party> = Vec::new();
     others.extend(case.stranger().map(|stranger| names.party(stranger.clone())));
@@ -332,10 +391,12 @@ pub(crate) fn finding(expect: &Expect, case: Case, names: &mut Names) -> Finding
             _ => (None, None),
         },
     };
+    let cause = fate(expect, &case, verdict, holder.as_ref(), mounts);
     Finding {
         path: expect.path.clone(),
         verdict,
-        reason: reason::reason(expect, &case, verdict, holder.as_ref(), &others),
+        reason: reason::reason(expect, &case, verdict, cause.as_ref(), holder.as_ref(), &others),
+        cause,
         listener,
         holder,
         others,

@@ -7,11 +7,13 @@
 #![allow(unsafe_code)] // statx: nix has no wrapper
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use nix::NixPath;
 use nix::errno::Errno;
@@ -165,6 +167,22 @@ impl Mounts {
         }
     }
 
+    /// Whether a mount hangs in the tree, as of the last [`Mounts::refresh`].
+    pub(crate) fn has(&self, mount: u64) -> bool {
+        self.table.is_none() || self.devices.contains_key(&mount)
+    }
+
+    /// The mount that `path` leads into: its mount point and file system type. Where nothing lies there, of the
+    /// nearest folder above that exists.
+    pub(crate) fn covering(&mut self, path: &Path) -> Option<(PathBuf, String)> {
+        let found = path.ancestors().find_map(|above| statx(above, libc::AT_NO_AUTOMOUNT).ok())?;
+        let table = self.bytes()?;
+        table.split(|byte| *byte == b'\n').find_map(|line| {
+            let (mount, _) = mount(line)?;
+            (mount == found.stx_mnt_id).then(|| described(line)).flatten()
+        })
+    }
+
     fn dentry(&mut self, path: &Path, flags: libc::c_int) -> Result<Option<Dentry>, AuditError> {
         let found = match statx(path, flags | libc::AT_NO_AUTOMOUNT) {
             Ok(found) => found,
@@ -205,13 +223,18 @@ impl Mounts {
 
     fn read(&mut self) {
         self.last = None;
-        let mut bytes = Vec::new();
-        if let Some(table) = &mut self.table
-            && table.rewind().is_ok()
-            && table.read_to_end(&mut bytes).is_ok()
-        {
+        if let Some(bytes) = self.bytes() {
             self.devices = bytes.split(|byte| *byte == b'\n').filter_map(mount).collect();
         }
+    }
+
+    /// The table as it is now.
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        let table = self.table.as_mut()?;
+        let mut bytes = Vec::new();
+        table.rewind().ok()?;
+        table.read_to_end(&mut bytes).ok()?;
+        Some(bytes)
     }
 }
 
@@ -225,16 +248,56 @@ fn mount(line: &[u8]) -> Option<(u64, u32)> {
     Some((id, encode(major.parse().ok()?, minor.parse().ok()?)))
 }
 
+/// The mount point and the file system's type of a line of mountinfo:
+/// `id parent major:minor root point options … - type source …`.
+fn described(line: &[u8]) -> Option<(PathBuf, String)> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let point = fields.nth(4)?;
+    fields.find(|field| *field == b"-")?;
+    let kind = String::from_utf8_lossy(fields.next()?).into_owned();
+    Some((OsString::from_vec(unescaped(point)).into(), kind))
+}
+
+/// Blanks, tabs, newlines and backslashes stand there as three octal digits after a backslash (proc(5)).
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| byte == b'\\').and_then(|text| std::str::from_utf8(text).ok());
+        match digits.and_then(|text| u8::from_str_radix(text, 8).ok()) {
+            Some(escaped) => {
+                plain.push(escaped);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    plain
+}
+
+/// The id of the mount that a descriptor's file was opened on; `None` before Linux 5.8.
+pub(crate) fn mount_of(file: &OwnedFd) -> Option<u64> {
+    let found = statx_at(file.as_raw_fd(), Path::new(""), libc::AT_EMPTY_PATH).ok()?;
+    (found.stx_mask & libc::STATX_MNT_ID != 0).then_some(found.stx_mnt_id)
+}
+
 fn encode(major: u32, minor: u32) -> u32 {
     major << 20 | minor
 }
 
 fn statx(path: &Path, flags: libc::c_int) -> Result<libc::statx, Errno> {
+    statx_at(libc::AT_FDCWD, path, flags)
+}
+
+fn statx_at(folder: RawFd, path: &Path, flags: libc::c_int) -> Result<libc::statx, Errno> {
     let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
     let result = path.with_nix_path(|path| {
         // SAFETY: `path` ends in NUL, and `found` is room for one statx, which is all the kernel writes.
-        unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, found.as_mut_ptr()) }
+        unsafe { libc::statx(folder, path.as_ptr(), flags, mask, found.as_mut_ptr()) }
     })?;
     Errno::result(result)?;
     // SAFETY: every field of statx is an integer, so zeroes are a value of it, whatever the kernel filled in.
@@ -249,6 +312,8 @@ mod tests {
     fn a_line_of_mountinfo_gives_its_device() {
         let line = b"36 35 98:17 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         assert_eq!(mount(line), Some((36, 98 << 20 | 17)));
+        let escaped = b"36 35 98:17 / /mnt/a\\040b\\134 rw,noatime shared:1 - tmpfs none rw";
+        assert_eq!(described(escaped), Some((PathBuf::from("/mnt/a b\\"), "tmpfs".into())));
         assert_eq!(mount(b""), None);
         assert_eq!(mount(b"1 2 3"), None);
     }

@@ -1,5 +1,5 @@
 //! From one look at a path and one dump to the facts of its verdict: which socket is bound there, whose it is,
-//! and whether the service's listener lives on another inode.
+//! and whether the service's listener lives on another inode. How it receives its clients: [`crate::reception`].
 //!
 //! A listener is another inode's but *of* this path if it is the known one, or if its name says so:
 //! - it names the same folder and file, however it is spelt, relative names read in the holder's folder;
@@ -14,14 +14,16 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 
+use crate::access::Refusal;
 use crate::audit::{Auditor, Expect, Owner, abstract_name};
 use crate::dentry::Dentry;
 use crate::error::AuditError;
 use crate::listener::{Listener, ListenerId, ListenerState, Vfs};
 use crate::netns::Abroad;
 use crate::procfs::{self, Census, Descriptors, foremost};
+use crate::reach::Reach;
 use crate::snapshot::Snapshot;
-use crate::verdict::{At, Away, Facts, Stage, There, Verdict, decide};
+use crate::verdict::{Access, At, Away, Facts, QueueState, Stage, There, Verdict, decide};
 use crate::whereabouts::{Place, Whereabouts, is_private, same_view, whereabouts};
 
 /// What one look at a path gave.
@@ -29,11 +31,16 @@ use crate::whereabouts::{Place, Whereabouts, is_private, same_view, whereabouts}
 pub(crate) struct Sight {
     pub(crate) at: At,
     pub(crate) dentry: Option<Dentry>,
-    /// The inode that a client reaches.
-    pub(crate) vfs: Option<Vfs>,
-    /// Whether inodes of other subvolumes may have the same name.
-    pub(crate) ambiguous: bool,
+    /// The socket that a client reaches.
+    pub(crate) target: Option<Dentry>,
     pub(crate) trouble: Option<Box<AuditError>>,
+}
+
+impl Sight {
+    /// The socket's inode.
+    pub(crate) fn vfs(&self) -> Option<Vfs> {
+        self.target.map(|target| target.vfs())
+    }
 }
 
 /// One path's judgement in the making.
@@ -51,6 +58,8 @@ pub(crate) struct Case {
     pub(crate) outsiders: Vec<Listener>,
     /// The socket at the path lives and is shut down.
     pub(crate) shut: bool,
+    /// Who may not connect, and why.
+    pub(crate) refusal: Option<Refusal>,
     pub(crate) trouble: Option<Box<AuditError>>,
 }
 
@@ -66,13 +75,21 @@ pub(crate) struct Evidence {
 impl Case {
     pub(crate) fn new(sight: Sight) -> Case {
         Case {
-            facts: Facts { at: sight.at, there: There::Nobody, away: Away::No, kind_fits: true },
+            facts: Facts {
+                at: sight.at,
+                there: There::Nobody,
+                away: Away::No,
+                kind_fits: true,
+                access: Access::Open,
+                queue: QueueState::Flows,
+            },
             dentry: sight.dentry,
             there: None,
             away: None,
             pid: None,
             outsiders: Vec::new(),
             shut: false,
+            refusal: None,
             trouble: sight.trouble,
         }
     }
@@ -82,8 +99,7 @@ impl Case {
         Case::new(Sight {
             at: At::Hidden,
             dentry: None,
-            vfs: None,
-            ambiguous: false,
+            target: None,
             trouble: Some(Box::new(trouble.clone())),
         })
     }
@@ -104,7 +120,7 @@ impl Case {
     /// Whether the verdict rests on what was seen, so that nothing a dump missed could overturn it.
     pub(crate) fn rests_on_presence(&self) -> bool {
         match decide(&self.facts) {
-            Verdict::Ok | Verdict::Dangling => true,
+            Verdict::Ok | Verdict::Dangling | Verdict::Wedged | Verdict::Denied => true,
             Verdict::Replaced => self.facts.at == At::Other || self.there.is_some(),
             Verdict::Unknown => self.facts.at == At::Hidden || self.there.is_some(),
             Verdict::Foreign | Verdict::Stale | Verdict::NotSocket | Verdict::Absent => false,
@@ -123,7 +139,7 @@ impl Case {
 
 /// Whose a listener is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
+pub(crate) enum Whose {
     /// The owner's, and the process that was seen to hold it.
     Own(Option<i32>),
     Others,
@@ -155,8 +171,9 @@ enum Likeness {
 
 /// The questions of one round. Each process's descriptors are read once at most, and so is all of `/proc`.
 pub(crate) struct Inquiry<'a> {
-    auditor: &'a mut Auditor,
-    snapshot: &'a Snapshot,
+    pub(crate) auditor: &'a mut Auditor,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) reach: Reach,
     abroad: Option<&'a mut Abroad>,
     expects: &'a [Expect],
     census: Option<Census>,
@@ -170,7 +187,8 @@ impl<'a> Inquiry<'a> {
         abroad: Option<&'a mut Abroad>,
         expects: &'a [Expect],
     ) -> Inquiry<'a> {
-        Inquiry { auditor, snapshot, abroad, expects, census: None, descriptors: HashMap::new() }
+        let (reach, descriptors) = (Reach::default(), HashMap::new());
+        Inquiry { auditor, snapshot, reach, abroad, expects, census: None, descriptors }
     }
 
     /// The walk over `/proc`, if one was taken: of all sockets.
@@ -180,9 +198,11 @@ impl<'a> Inquiry<'a> {
 
     /// The facts about one path.
     pub(crate) fn judge(&mut self, expect: &Expect, sight: Sight) -> Case {
-        let (vfs, ambiguous) = (sight.vfs, sight.ambiguous);
+        let (target, vfs) = (sight.target, sight.vfs());
+        let ambiguous = target.is_some_and(|target| target.dev != target.stat_dev);
         let mut case = Case::new(sight);
         if case.facts.at == At::Hidden {
+            self.shut(expect, &mut case);
             return case;
         }
         let mut there = match abstract_name(&expect.path) {
@@ -208,6 +228,9 @@ impl<'a> Inquiry<'a> {
                 case.facts.at = At::Socket; // abstract: to be listed is to be there
             }
             self.place(expect, &mut case, found);
+        }
+        if case.facts.there == There::Own(Stage::Listening) && case.facts.kind_fits {
+            self.receive(expect, &mut case, target);
         }
         if matches!(case.facts.there, There::Own(_)) || abstract_name(&expect.path).is_some() {
             return case;
@@ -335,7 +358,7 @@ impl<'a> Inquiry<'a> {
         }
     }
 
-    fn whose(&mut self, listener: &Listener, expect: &Expect) -> Whose {
+    pub(crate) fn whose(&mut self, listener: &Listener, expect: &Expect) -> Whose {
         let pids = match &expect.owner {
             Owner::Anyone => return Whose::Own(None),
             Owner::Trusted if expect.known == Some(listener.id()) => return Whose::Own(None),
@@ -344,7 +367,7 @@ impl<'a> Inquiry<'a> {
         };
         let mut unreadable = false;
         for pid in pids {
-            match self.descriptors.entry(*pid).or_insert_with(|| procfs::descriptors(*pid)) {
+            match self.descriptors_of(*pid) {
                 Descriptors::Sockets(held) if held.contains(&listener.inode) => {
                     return Whose::Own(Some(*pid));
                 }
@@ -366,7 +389,7 @@ impl<'a> Inquiry<'a> {
     }
 
     /// A listener by its identity: from the dump, or where that missed it, from the kernel itself.
-    fn alive(&mut self, known: ListenerId) -> Option<Listener> {
+    pub(crate) fn alive(&mut self, known: ListenerId) -> Option<Listener> {
         if let Some(found) = self.snapshot.id(known) {
             return Some(found.clone());
         }
@@ -374,7 +397,11 @@ impl<'a> Inquiry<'a> {
         here.or_else(|| self.abroad.as_mut()?.query(known.inode, known.cookie))
     }
 
-    fn census(&mut self) -> &Census {
+    pub(crate) fn descriptors_of(&mut self, pid: i32) -> &Descriptors {
+        self.descriptors.entry(pid).or_insert_with(|| procfs::descriptors(pid))
+    }
+
+    pub(crate) fn census(&mut self) -> &Census {
         self.census.get_or_insert_with(|| Census::take(None).unwrap_or_default())
     }
 }
@@ -388,8 +415,7 @@ mod tests {
     fn judge_blindly(auditor: &mut Auditor, expect: &Expect) -> Case {
         let dentry = auditor.mounts.look(&expect.path).unwrap();
         let at = if dentry.is_some() { At::Socket } else { At::Nothing };
-        let sight =
-            Sight { at, dentry, vfs: dentry.map(|dentry| dentry.vfs()), ambiguous: false, trouble: None };
+        let sight = Sight { at, dentry, target: dentry, trouble: None };
         Inquiry::new(auditor, &Snapshot::default(), None, &[]).judge(expect, sight)
     }
 

@@ -16,7 +16,10 @@
 //! # Ok::<(), socket_audit::AuditError>(())
 //! ```
 
+mod access;
+mod acl;
 mod audit;
+mod cause;
 mod dentry;
 mod diag;
 mod error;
@@ -27,18 +30,25 @@ mod message;
 mod netns;
 pub mod procfs;
 mod queue;
+mod reach;
 mod reason;
+mod reception;
 mod snapshot;
 mod system;
 pub mod verdict;
 mod whereabouts;
+mod witness;
 
+pub use access::{Peer, Peers};
 pub use audit::{Auditor, Expect, Finding, Owner, Party};
+pub use cause::Cause;
 pub use dentry::{Dentry, DentryKind, Mounts, look};
 pub use diag::Diag;
 pub use error::AuditError;
 pub use listener::{Listener, ListenerId, ListenerState, Name, SocketKind, Vfs};
 pub use procfs::Process;
 pub use queue::{Flow, Queue, Waiting};
+pub use reason::wedged_reason;
 pub use system::SystemReport;
 pub use verdict::Verdict;
+pub use witness::{Account, Witness};

@@ -4,31 +4,19 @@
 //! socket open for the microseconds that it lasts; so only listeners that nothing else explains are asked.
 #![allow(unsafe_code)] // pidfd_open, pidfd_getfd and this ioctl: nix has no wrappers
 
-use std::ffi::OsStr;
-use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use crate::procfs;
+use crate::witness::Witness;
 
 /// SIOCPROTOPRIVATE + 0 (`linux/un.h`).
 const SIOCUNIXFILE: libc::Ioctl = 0x89E0;
 
-/// The path of a dentry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Located {
-    /// It is there.
-    At(PathBuf),
-    /// It was there when it was removed.
-    Removed(PathBuf),
-}
-
-/// Locates the dentry of a socket that `pid` holds; `None` where that is not allowed.
-pub(crate) fn locate(pid: i32, socket_inode: u64) -> Option<Located> {
+/// The dentry of a socket that `pid` holds; `None` where that is not allowed.
+pub(crate) fn locate(pid: i32, socket_inode: u64) -> Option<Witness> {
     let number = procfs::descriptor_of(pid, socket_inode)?;
     let process = descriptor(|| {
         // SAFETY: takes a number and flags, and returns a new descriptor or -1.
@@ -46,11 +34,7 @@ pub(crate) fn locate(pid: i32, socket_inode: u64) -> Option<Located> {
         libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCUNIXFILE) })
     })?;
     drop(socket);
-    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-    Some(match path.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
-        Some(removed) => Located::Removed(OsStr::from_bytes(removed).into()),
-        None => Located::At(path),
-    })
+    Some(Witness::holding(file))
 }
 
 /// Owns the descriptor that a system call returns.

@@ -46,6 +46,28 @@ pub(crate) fn uid(pid: i32) -> Option<u32> {
     status(pid, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The groups of a process; none if it is gone.
+pub(crate) fn groups(pid: i32) -> Vec<u32> {
+    let of = |field| status(pid, field).unwrap_or_default();
+    let effective = of("Gid:").split_whitespace().nth(1).and_then(|gid| gid.parse().ok());
+    of("Groups:").split_whitespace().filter_map(|gid| gid.parse().ok()).chain(effective).collect()
+}
+
+/// Whether a process is stopped: by SIGSTOP, by a terminal, or by a debugger. Every user may know.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before it is in parentheses, and may hold some.
+    let state = stat.rsplitn(2, |byte| *byte == b')').next().unwrap_or_default().trim_ascii_start();
+    matches!(state.first(), Some(b'T' | b't'))
+}
+
+/// Whether none of a listener's holders can accept, there being some: all are stopped, init left aside, which holds
+/// the sockets it activates services with.
+pub(crate) fn all_stopped(holders: &[i32]) -> bool {
+    let mut servers = holders.iter().filter(|pid| **pid != 1 || holders.len() == 1).peekable();
+    servers.peek().is_some() && servers.all(|pid| is_stopped(*pid))
+}
+
 fn parent(pid: i32) -> Option<i32> {
     status(pid, "PPid:")?.trim().parse().ok()
 }

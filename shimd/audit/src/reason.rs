@@ -1,15 +1,33 @@
 //! A verdict's reason in plain words, with the processes by pid and name.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::audit::{Expect, Owner, Party};
+use crate::cause::Cause;
 use crate::dentry::DentryKind;
 use crate::inquiry::Case;
-use crate::procfs::Process;
-use crate::verdict::{At, Away, Stage, There, Verdict};
+use crate::procfs::{Process, is_stopped};
+use crate::reach::{group_name, user_name};
+use crate::verdict::{At, Away, QueueState, Stage, There, Verdict};
 
 /// Says why. Empty for a plain `ok`.
 pub(crate) fn reason(
+    expect: &Expect,
+    case: &Case,
+    verdict: Verdict,
+    cause: Option<&Cause>,
+    holder: Option<&Process>,
+    others: &[Party],
+) -> Cow<'static, str> {
+    let words = why(expect, case, verdict, holder, others);
+    match cause {
+        Some(cause) => format!("{cause}: {words}").into(),
+        None => words,
+    }
+}
+
+fn why(
     expect: &Expect,
     case: &Case,
     verdict: Verdict,
@@ -21,7 +39,7 @@ pub(crate) fn reason(
         None if expect.owner != Owner::Anyone => "the service".to_owned(),
         None => "a process that cannot be seen".to_owned(),
     };
-    let still = || format!("{} still listens on the removed socket", own());
+    let still = || format!("{} still listens on the lost socket", own());
     match verdict {
         Verdict::Ok if case.facts.at == At::Link => "reached through a symbolic link".into(),
         Verdict::Ok => "".into(),
@@ -59,8 +77,57 @@ pub(crate) fn reason(
             .into(),
             None => "nothing at the path and no listener".into(),
         },
+        Verdict::Wedged => wedged(case, &own(), holder).into(),
+        Verdict::Denied => match &case.refusal {
+            Some(refusal) => refusal.words(user_name, group_name).into(),
+            None => "its peers may not connect".into(),
+        },
         Verdict::Unknown => unknown(case, holder),
     }
+}
+
+fn wedged(case: &Case, own: &str, holder: Option<&Process>) -> String {
+    let (pending, backlog) = case.own().map_or((0, 0), |own| (own.pending, own.backlog));
+    let wait = waiting(pending as usize);
+    let stopped = || format!("and {own} is stopped (SIGSTOP; SIGCONT wakes it)");
+    if case.facts.queue == QueueState::Stopped {
+        return format!("{wait} {}", stopped());
+    }
+    let places = if backlog == 1 { "place" } else { "places" };
+    let full = format!("the queue is full: {wait} for {backlog} {places}, and a further client hangs");
+    if holder.is_some_and(|holder| is_stopped(holder.pid)) { format!("{full}, {}", stopped()) } else { full }
+}
+
+/// Why a service is `wedged` by a [`crate::Flow::Stuck`]: how many wait, for how long the oldest has, and for whom.
+pub fn wedged_reason(waiting_now: usize, oldest: Duration, holder: Option<&Process>) -> String {
+    let whom = holder.map_or_else(|| "the service".to_owned(), Process::to_string);
+    let stopped =
+        if holder.is_some_and(|holder| is_stopped(holder.pid)) { ", it is stopped (SIGSTOP)" } else { "" };
+    format!("{}, the oldest for {}, and {whom} accepts none{stopped}", waiting(waiting_now), duration(oldest))
+}
+
+fn waiting(connections: usize) -> String {
+    match connections {
+        1 => "1 connection waits".to_owned(),
+        several => format!("{several} connections wait"),
+    }
+}
+
+/// As Nushell writes it, in whole seconds from one second on.
+fn duration(length: Duration) -> String {
+    let seconds = length.as_secs();
+    if seconds == 0 {
+        return format!("{}ms", length.as_millis());
+    }
+    let units = [
+        (seconds / 86_400, "day"),
+        (seconds / 3600 % 24, "hr"),
+        (seconds / 60 % 60, "min"),
+        (seconds % 60, "sec"),
+    ];
+    let parts =
+        units.iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number}{unit}"));
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 fn unknown(case: &Case, holder: Option<&Process>) -> Cow<'static, str> {
@@ -111,4 +178,19 @@ fn stranger(expect: &Expect, others: &[Party], stage: Stage) -> String {
 fn party(others: &[Party]) -> String {
     let holder = others.first().and_then(|other| other.holder.as_ref());
     holder.map_or_else(|| "a process that cannot be seen".to_owned(), Process::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_queue_is_told_as_nushell_tells_it() {
+        let words = |millis| wedged_reason(2, Duration::from_millis(millis), None);
+        assert_eq!(words(7900), "2 connections wait, the oldest for 7sec, and the service accepts none");
+        assert!(words(250).contains(" 250ms,") && words(3_661_000).contains(" 1hr 1min 1sec,"));
+        let me = crate::procfs::describe(std::process::id() as i32);
+        let words = wedged_reason(1, Duration::from_secs(60), me.as_ref());
+        assert!(words.starts_with("1 connection waits, the oldest for 1min, and pid "), "{words}");
+    }
 }

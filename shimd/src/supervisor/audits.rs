@@ -8,18 +8,23 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use socket_audit::{Auditor, Expect, Finding, Owner, Verdict};
 use tokio::sync::mpsc;
 
-use super::service::{Service, Socket, lstat_id};
+use super::culprits::{self, Wanted};
+use super::queues;
+use super::reasons::{self, Circumstances};
+use super::service::Service;
+use super::socket::Socket;
 use super::{BuildError, Message, Supervisor};
 use crate::core::machine::{Event, Phase, Timer};
 use crate::store::{ListenerRecord, Write};
+use crate::sys::limits;
 use crate::sys::notify;
-use crate::sys::tree::Tree;
-use crate::sys::watch::WatchEvent;
+use crate::sys::tree::{self, Tree};
+use crate::sys::watch::{Change, WatchEvent};
 
 /// So many sockets are audited on the supervisor's own task; more go to the thread.
 const FEW: usize = 8;
@@ -55,25 +60,41 @@ struct Item {
 
 /// What the thread found.
 pub struct Report {
+    /// Before its first look.
+    asked: Instant,
     findings: Vec<(Arc<str>, Subject, Vec<Finding>)>,
 }
 
 /// The thread that audits many sockets at once.
 pub struct AuditThread {
-    jobs: std_mpsc::Sender<Vec<Item>>,
-    /// One batch at a time: what becomes dirty meanwhile goes into the next.
-    busy: bool,
+    jobs: std_mpsc::Sender<Job>,
+    /// One job at a time: what becomes dirty meanwhile goes into the next.
+    pub(super) busy: bool,
+}
+
+/// What the thread is asked for.
+enum Job {
+    Audit(Vec<Item>),
+    /// Which listeners somebody waits for.
+    Waiting,
 }
 
 impl AuditThread {
     /// Starts it.
     pub fn start(sender: mpsc::UnboundedSender<Message>) -> Result<AuditThread, BuildError> {
         let mut auditor = Auditor::new()?;
-        let (jobs, queue) = std_mpsc::channel::<Vec<Item>>();
+        let (jobs, queue) = std_mpsc::channel::<Job>();
         let work = move || {
-            while let Ok(batch) = queue.recv() {
-                let report = audit(&mut auditor, batch);
-                if sender.send(Message::Audited(report)).is_err() {
+            while let Ok(job) = queue.recv() {
+                let message = match job {
+                    Job::Audit(batch) => Message::Audited(audit(&mut auditor, batch)),
+                    Job::Waiting => {
+                        let began = Instant::now();
+                        let waited_for = auditor.waited_for().unwrap_or_default();
+                        Message::Waiting(waited_for, began.elapsed())
+                    }
+                };
+                if sender.send(message).is_err() {
                     return;
                 }
             }
@@ -88,6 +109,7 @@ impl AuditThread {
 }
 
 fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
+    let asked = Instant::now();
     let mut expects = Vec::new();
     let mut parts = Vec::with_capacity(batch.len());
     for item in batch {
@@ -113,12 +135,19 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     let mut findings = findings.into_iter();
     let findings =
         parts.into_iter().map(|(n, s, len, _)| (n, s, findings.by_ref().take(len).collect())).collect();
-    Report { findings }
+    Report { asked, findings }
 }
 
 /// On trust nobody's processes were looked at: what is neither well nor plainly lost is asked again with them.
 fn is_suspicion(expect: &Expect, finding: &Finding) -> bool {
     expect.owner == Owner::Trusted && !matches!(finding.verdict, Verdict::Ok | Verdict::Dangling)
+}
+
+/// Of which service and generation the first stranger's process is, if it bears a mark of this daemon's.
+fn strangers_mark(finding: &Finding, tag: &str) -> Option<(String, u64)> {
+    let stranger = finding.others.first()?;
+    let marked = |pid: &i32| tree::service_of(&tree::environ_mark(*pid)?, tag);
+    stranger.pids.iter().find_map(marked)
 }
 
 impl Supervisor {
@@ -151,33 +180,40 @@ impl Supervisor {
         self.services.get(name).is_some_and(|s| {
             s.machine.phase == Phase::Verifying
                 && s.look_after < LONG
-                && s.sockets
-                    .iter()
-                    .any(|k| !k.optional && k.path.is_absolute() && lstat_id(&k.path).is_none())
+                && s.sockets.iter().any(|k| !k.optional && k.has_never_been_there())
         })
     }
 
     fn take_absence(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get_mut(name) else { return };
-        for socket in &mut service.sockets {
-            if socket.path.is_absolute() && lstat_id(&socket.path).is_none() {
-                socket.not_bound_yet(SystemTime::now());
+        let mut news = Vec::new();
+        for (index, socket) in service.sockets.iter_mut().enumerate() {
+            if socket.has_never_been_there() {
+                socket.not_bound_yet();
+                news.extend(socket.is_news(Verdict::Absent).then_some(index));
             }
+        }
+        for index in news {
+            self.record_verdict(name, index);
         }
     }
 
     /// Audits one service on this task.
     pub(super) fn audit_here(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get(name) else { return };
+        let asked = Instant::now();
         let mut expects = service.expects(true);
         let subject = Subject::of(service);
         let mut findings: Vec<Finding> = expects.iter().map(|e| self.auditor.confirm(e)).collect();
         let unsure = |(e, f): (&Expect, &Finding)| is_suspicion(e, f);
-        if expects.iter().zip(&findings).any(unsure) {
+        // On trust the process is not looked up: after the daemon's own start it is not known yet.
+        let nameless =
+            |(s, f): (&Socket, &Finding)| s.pid.is_none() && f.listener.is_some() && f.holder.is_none();
+        if expects.iter().zip(&findings).any(unsure) || service.sockets.iter().zip(&findings).any(nameless) {
             expects = service.expects(false);
             findings = expects.iter().map(|e| self.auditor.confirm(e)).collect();
         }
-        self.take_findings(name, subject, findings);
+        self.take_findings(name, subject, asked, findings);
     }
 
     fn audit_there(&mut self, names: Vec<Arc<str>>, trusted: bool) {
@@ -189,7 +225,15 @@ impl Supervisor {
             Some(Item { name: name.clone(), subject: Subject::of(service), tree, expects })
         };
         let batch: Vec<Item> = names.iter().filter_map(item).collect();
-        self.audit_thread.busy = self.audit_thread.jobs.send(batch).is_ok();
+        self.give(Job::Audit(batch));
+    }
+
+    pub(super) fn ask_who_waits(&mut self) {
+        self.give(Job::Waiting);
+    }
+
+    fn give(&mut self, job: Job) {
+        self.audit_thread.busy = self.audit_thread.jobs.send(job).is_ok();
         if !self.audit_thread.busy {
             self.troubles.insert("audit", "the audit thread has ended; this is a bug of shimd".into());
         }
@@ -212,13 +256,23 @@ impl Supervisor {
     pub(super) fn on_report(&mut self, report: Report) {
         self.audit_thread.busy = false;
         for (name, subject, findings) in report.findings {
-            self.take_findings(&name, subject, findings);
+            self.take_findings(&name, subject, report.asked, findings);
         }
     }
 
-    fn take_findings(&mut self, name: &Arc<str>, subject: Subject, findings: Vec<Finding>) {
+    fn take_findings(
+        &mut self,
+        name: &Arc<str>,
+        subject: Subject,
+        asked: Instant,
+        mut findings: Vec<Finding>,
+    ) {
         let Some(service) = self.services.get_mut(name) else { return };
         // A batch that was on its way while the service changed says nothing of what it is now.
+        // Between the fork and its report the new instance's listener belongs to nobody that is known.
+        if service.machine.phase == Phase::Spawning {
+            return;
+        }
         let same = Subject::of(service) == subject
             && service.sockets.len() == findings.len()
             && service.sockets.iter().zip(&findings).all(|(s, f)| s.path == f.path);
@@ -226,22 +280,44 @@ impl Supervisor {
             self.dirty.insert(name.clone());
             return;
         }
-        let now = SystemTime::now();
         let known: Vec<_> = service.sockets.iter().map(|s| s.known).collect();
-        for (socket, finding) in service.sockets.iter_mut().zip(&findings) {
-            if socket.take(finding, now) {
-                tracing::info!(service = %name, socket = %socket.name, verdict = finding.verdict.as_str(), "{}", finding.reason);
+        let mut news = Vec::new();
+        let (mut next, wedged_after) = (None, service.live_spec().wedged_after);
+        for (index, (socket, finding)) in service.sockets.iter_mut().zip(&mut findings).enumerate() {
+            let again = queues::weigh(&mut self.auditor, socket, finding, wedged_after);
+            next = next.into_iter().chain(again).min();
+            let mark = strangers_mark(finding, &self.tag);
+            let circumstances = Circumstances {
+                lives: subject.lives,
+                was_there: socket.served == Some(service.generation),
+                moved_in: socket.moved_in,
+                mark: mark.as_ref().map(|(service, generation)| (service.as_str(), *generation)),
+                service: name,
+            };
+            let reason = reasons::reason(finding, &circumstances);
+            socket.take(finding, reason, asked, service.generation);
+            if self.holds {
+                socket.hold();
+            }
+            if socket.is_news(finding.verdict) {
+                socket.culprit = self.blame.as_ref().ok().and_then(|blame| culprits::culprit(blame, socket));
+                news.push(index);
             }
         }
         let moved = service.sockets.iter().map(|s| s.known).ne(known);
         if moved && service.instance.is_some() {
-            let record = |s: &super::service::Socket| {
+            let record = |s: &Socket| {
                 let id = s.known?;
                 let boot_id = self.boot_id.clone();
                 Some(ListenerRecord { path: s.path.clone(), inode: id.inode, cookie: id.cookie, boot_id })
             };
             let listeners = service.sockets.iter().filter_map(record).collect();
             let _ = self.store.submit(Write::Listeners { name: name.to_string(), listeners });
+        }
+        self.follow_queue(name, next);
+        for index in news {
+            self.record_verdict(name, index);
+            self.wait_for_culprit(name, index);
         }
         self.tell_serving(name);
     }
@@ -280,16 +356,25 @@ impl Supervisor {
     pub(super) fn on_changes(&mut self, changes: &mut Vec<WatchEvent>) {
         for change in changes.drain(..) {
             match change {
-                WatchEvent::Folder { folder, name, .. } => {
-                    let names = self.folders.get(&folder).into_iter().flatten();
-                    let concerned = |n: &&Arc<str>| match (&name, self.services.get(*n)) {
-                        (Some(name), Some(service)) => service.looks_at(name, &self.root),
-                        _ => true,
-                    };
-                    self.dirty.extend(names.filter(concerned).cloned());
+                WatchEvent::Folder { folder, name, kind } => {
+                    if kind == Change::Folder {
+                        self.blame_again(&folder);
+                    }
+                    for service in self.folders.get(&folder).into_iter().flatten() {
+                        let Some(found) = self.services.get_mut(service) else { continue };
+                        if let Some(name) = &name {
+                            if !found.looks_at(name, &self.root) {
+                                continue;
+                            }
+                            found.saw(name, kind);
+                        }
+                        self.dirty.insert(service.clone());
+                    }
                 }
                 WatchEvent::Overflow | WatchEvent::Mounts => {
                     self.watch_changed = true;
+                    // A file system that was unmounted took its marks along.
+                    self.blamed.clear();
                     self.dirty.extend(self.services.keys().cloned());
                 }
             }
@@ -310,6 +395,12 @@ impl Supervisor {
         }
         let folders: BTreeSet<PathBuf> = self.folders.keys().cloned().collect();
         self.watcher.set(&folders);
+        let mut wanted = Wanted::new();
+        let paths = self.services.values().flat_map(|s| &s.sockets).filter(|s| s.path.is_absolute());
+        paths.for_each(|s| culprits::names_on(&s.path, &mut wanted));
+        self.blame_folders(wanted);
+        let sockets: usize = self.services.values().map(|s| s.sockets.len()).sum();
+        self.holds = (sockets as u64) < limits::nofile() / 2;
         match self.watcher.unwatched().as_slice() {
             [] => self.troubles.remove("watch"),
             some => self.troubles.insert(

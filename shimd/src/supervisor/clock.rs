@@ -24,6 +24,8 @@ pub enum Alarm {
     Machine(Timer),
     /// Look again at an instance that does not serve yet.
     Look,
+    /// A look at a queue that may stand still.
+    Queue,
 }
 
 /// When, which epoch, whose, and what for.

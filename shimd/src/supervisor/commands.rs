@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use shimd_api::graph;
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::{InstanceRow, Progress, ServiceRow, ShimInfo, SocketRow, StateRow, StatusRecord};
-use socket_audit::{Expect, Owner};
+use socket_audit::Expect;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::{nanos, rfc3339};
+use super::events::Following;
 use super::service::Service;
 use super::waiters::{Kind, Waiter};
 use super::{Message, Supervisor};
@@ -46,6 +47,14 @@ impl Handle {
     /// A handle on the supervisor that reads this channel.
     pub fn new(sender: mpsc::UnboundedSender<Message>) -> Handle {
         Handle { sender }
+    }
+
+    /// Follows the events from now on.
+    pub async fn follow(&self, params: &RawValue) -> Following {
+        let (reply, answer) = oneshot::channel();
+        let gone = || RpcError::internal("shimd is shutting down");
+        self.sender.send(Message::Follow(params.to_owned(), reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 
     /// Asks the supervisor's task.
@@ -91,6 +100,9 @@ impl Supervisor {
         let Command { method, params, progress, reply } = command;
         if method == "service.set" {
             return self.set(&params, reply);
+        }
+        if method == "event.list" {
+            return self.list_events(&params, reply);
         }
         let given = match parse::<Names>(&params) {
             Ok(given) => given,
@@ -146,6 +158,7 @@ impl Supervisor {
                 value(names.iter().filter_map(row).collect::<Vec<_>>())
             }
             "shim.info" => value(self.info()),
+            "shim.doctor" => value(self.doctor()),
             _ => Err(RpcError::no_method(method)),
         }
     }
@@ -298,7 +311,7 @@ impl Supervisor {
                 return row;
             }
         }
-        let finding = self.auditor.confirm(&Expect { path, kind: None, known: None, owner: Owner::Anyone });
+        let finding = self.auditor.confirm(&Expect::path(path));
         crate::check::row(&finding.path.clone(), &finding)
     }
 
@@ -334,7 +347,13 @@ impl Supervisor {
             socket: self.home.control_socket().display().to_string(),
             home: self.home.state.display().to_string(),
             socket_root: self.root.display().to_string(),
-            troubles: self.troubles.values().cloned().chain(self.logs.troubles()).collect(),
+            troubles: self
+                .troubles
+                .values()
+                .cloned()
+                .chain(self.logs.troubles())
+                .chain(self.store.trouble())
+                .collect(),
         }
     }
 
@@ -361,7 +380,7 @@ impl Supervisor {
             let info = value(&closing.info);
             answer(reply, info);
         }
-        if let Some(cgroups) = &self.cgroups {
+        if let Ok(cgroups) = &self.cgroups {
             cgroups.sweep();
         }
         true

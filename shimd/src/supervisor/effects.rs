@@ -13,6 +13,7 @@ use shimd_api::spec::Spec;
 
 use super::clock::Alarm;
 use super::service::{CleanReport, Instance};
+use super::socket::{Socket, declared};
 use super::sweep::{self, Sweep, SweepError};
 use super::{Message, Supervisor};
 use crate::core::machine::{Event, Phase};
@@ -75,10 +76,8 @@ impl Supervisor {
         let spec = service.spec.clone();
         // The next instance is judged by the spec that it gets.
         let known: Vec<_> = service.sockets.iter().filter_map(|s| s.known).collect();
-        let old = std::mem::replace(&mut service.sockets, super::service::declared(&spec, &self.root));
-        for socket in &mut service.sockets {
-            socket.known = old.iter().find(|o| o.path == socket.path).and_then(|o| o.known);
-        }
+        let sockets = declared(&spec, &self.root, &service.sockets);
+        let old = std::mem::replace(&mut service.sockets, sockets);
         self.watch_changed |= old.iter().map(|s| &s.path).ne(service.sockets.iter().map(|s| &s.path));
         let plan = Sweep::plan(&spec, &self.root, &self.tag, known, force);
         let generation = service.generation;
@@ -95,14 +94,11 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(name) else { return };
         service.generation += 1;
         service.notified = false;
-        for socket in &mut service.sockets {
-            socket.known = None;
-            socket.dentry = None;
-        }
+        service.sockets.iter_mut().for_each(Socket::forget);
         let generation = service.generation;
         let (spec, spec_json) = (service.spec.clone(), service.spec_json.clone());
         let mark = self.home_mark(name, generation);
-        let cgroups = self.cgroups.clone();
+        let cgroups = self.cgroups.as_ref().ok().cloned();
         let files = self.logs.open(name, limits(&spec));
         let plan = exec_plan(&spec, &self.root, &mark, self.notify.as_ref().map(Notify::address));
         let store = self.store.clone();
@@ -243,6 +239,7 @@ impl Supervisor {
                 Event::Spawned
             }
             Outcome::SpawnFailed { why, transient } => {
+                self.dirty.insert(name.clone());
                 service.trouble = Some(why);
                 Event::SpawnFailed { transient }
             }
@@ -288,6 +285,8 @@ impl Supervisor {
         self.mains.remove(&instance.identity.pid);
         service.old_gone.get_or_insert_with(Instant::now);
         service.times.serving = None;
+        // A dead socket's file may be removed and its file system unmounted.
+        service.sockets.iter_mut().for_each(|s| s.witness = None);
         drop_cgroup(instance.tree);
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
         service.intent = Some(self.store.submit(gone));

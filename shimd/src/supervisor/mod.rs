@@ -8,11 +8,17 @@
 mod audits;
 mod clock;
 mod commands;
+mod culprits;
+mod doctor;
 mod effects;
 mod ending;
+mod events;
+mod queues;
+mod reasons;
 mod recovery;
 mod register;
 mod service;
+mod socket;
 mod sweep;
 mod waiters;
 
@@ -21,15 +27,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::value::RawValue;
 use shimd_api::duration::format_duration;
 use shimd_api::paths::Home;
-use socket_audit::Auditor;
+use socket_audit::{Auditor, ListenerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::machine::{Action, Deps, Event, Next, Phase, Timer};
 use crate::core::policy;
 use crate::logs::Logs;
-use crate::store::{ServiceRecord, Store, Write};
+use crate::store::{Loaded, Store, Write};
+use crate::sys::blame::{Blame, BlameError};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::identity::boot_id;
 use crate::sys::notify::{self, Notify};
@@ -40,11 +48,12 @@ use crate::sys::watch::Watcher;
 use audits::AuditThread;
 use clock::{Alarm, Clock};
 use effects::Outcome;
+use events::Events;
 use service::Service;
 use waiters::Waiter;
 
 pub use commands::{Command, Handle};
-pub use service::lstat_id;
+pub use socket::lstat_id;
 
 /// How often every declared socket is audited, whatever the events said.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -60,6 +69,12 @@ pub enum Message {
     Effect(Arc<str>, u64, Outcome),
     /// The audit thread's answer.
     Audited(audits::Report),
+    /// The listeners that somebody waits for, and how long it took to find out.
+    Waiting(Vec<ListenerId>, Duration),
+    /// A client wants to hear of what happens from now on.
+    Follow(Box<RawValue>, oneshot::Sender<events::Following>),
+    /// Somebody removed or replaced something that matters.
+    Deeds,
     /// Specs that are in the store.
     Stored(Vec<(shimd_api::spec::Spec, Arc<str>)>, oneshot::Sender<()>),
 }
@@ -85,12 +100,22 @@ pub struct Supervisor {
     /// Counts the periods, so that ownership is looked up anew now and then.
     period: u64,
     next_period: Instant,
+    next_queues: Instant,
     store: Store,
     watcher: Watcher,
     watch_changed: bool,
+    /// Who does what to dentries; or why that cannot be told.
+    blame: Result<Blame, BlameError>,
+    /// What is marked for it.
+    blamed: culprits::Wanted,
+    unexplained: Vec<culprits::Unexplained>,
+    /// Whether there are descriptors enough for a hold on each socket's dentry.
+    holds: bool,
+    events: Events,
     reaper: mpsc::Receiver<Exit>,
     notify: Option<Notify>,
-    cgroups: Option<Cgroups>,
+    /// Or why process trees have none.
+    cgroups: Result<Cgroups, String>,
     logs: Logs,
     home: Home,
     root: PathBuf,
@@ -113,7 +138,7 @@ pub struct Parts {
     /// The store.
     pub store: Store,
     /// What it held.
-    pub records: BTreeMap<String, ServiceRecord>,
+    pub loaded: Loaded,
 }
 
 /// Why the supervisor cannot begin.
@@ -133,12 +158,14 @@ pub enum BuildError {
 impl Supervisor {
     /// Puts the parts together, within a tokio runtime; the store's services are found again when it runs.
     pub fn build(parts: Parts) -> Result<(Supervisor, Handle), BuildError> {
-        let Parts { home, root, store, records } = parts;
+        let Parts { home, root, store, loaded } = parts;
         let (sender, inbox) = mpsc::unbounded_channel();
         let tag = tree::home_tag(&home.run);
         let mut troubles = BTreeMap::new();
-        let cgroups =
-            Cgroups::probe(&tag).map_err(|e| tracing::info!("process trees without cgroups: {e}")).ok();
+        let cgroups = Cgroups::probe(&tag).map_err(|e| e.to_string());
+        if let Err(e) = &cgroups {
+            tracing::info!("process trees without cgroups: {e}");
+        }
         let notify = Notify::bind(&tag).map_err(|e| troubles.insert("notify", e.to_string())).ok();
         let mut supervisor = Supervisor {
             services: BTreeMap::new(),
@@ -155,9 +182,15 @@ impl Supervisor {
             audit_thread: AuditThread::start(sender.clone())?,
             period: 0,
             next_period: Instant::now() + PERIOD,
+            next_queues: Instant::now(),
             store,
             watcher: Watcher::new(),
             watch_changed: false,
+            blame: Blame::start(deeds_teller(sender.clone())),
+            blamed: culprits::Wanted::new(),
+            unexplained: Vec::new(),
+            holds: true,
+            events: Events::after(loaded.last_event),
             reaper: reaper::start()?,
             notify,
             cgroups,
@@ -172,11 +205,11 @@ impl Supervisor {
             inbox,
             closing: None,
         };
-        if let Some(cgroups) = &supervisor.cgroups {
+        if let Ok(cgroups) = &supervisor.cgroups {
             // What spawns that failed, or a daemon that was killed, have left empty.
             cgroups.sweep();
         }
-        supervisor.load(records);
+        supervisor.load(loaded);
         Ok((supervisor, Handle::new(sender)))
     }
 
@@ -189,7 +222,8 @@ impl Supervisor {
             if self.closed() {
                 return;
             }
-            let until = self.clock.next().map_or(self.next_period, |at| at.min(self.next_period));
+            let until = self.next_period.min(self.next_queues);
+            let until = self.clock.next().map_or(until, |at| at.min(until));
             let until = self.next_progress().map_or(until, |at| at.min(until));
             tokio::select! {
                 biased;
@@ -214,6 +248,9 @@ impl Supervisor {
             Message::Command(command) => self.on_command(command),
             Message::Effect(name, generation, outcome) => self.on_outcome(&name, generation, outcome),
             Message::Audited(report) => self.on_report(report),
+            Message::Waiting(listeners, took) => self.on_waiting(&listeners, took),
+            Message::Follow(params, reply) => self.follow_events(&params, reply),
+            Message::Deeds => self.on_deeds(),
             Message::Stored(specs, done) => {
                 self.stored(specs);
                 let _ = done.send(());
@@ -247,6 +284,7 @@ impl Supervisor {
     fn step(&mut self, name: &Arc<str>, event: Event) {
         let Some(service) = self.services.get_mut(name) else { return };
         let (before, phase) = (service.machine.durable(), service.machine.phase);
+        let status = service.machine.status();
         let actions = service.machine.step(event, service.policy());
         let retried =
             matches!(phase, Phase::Stopping(Next::Retry) | Phase::Killing(Next::Retry) | Phase::Spawning);
@@ -271,6 +309,9 @@ impl Supervisor {
         if service.machine.phase != phase {
             tracing::debug!(service = %name, ?event, from = ?phase, to = ?service.machine.phase);
             self.on_phase(name, phase);
+        }
+        if self.services.get(name).is_some_and(|s| s.machine.status() != status) {
+            self.record_state(name, status);
         }
         for action in actions {
             self.perform(name, action);
@@ -372,7 +413,13 @@ impl Supervisor {
                     self.look_again(&name);
                     self.dirty.insert(name);
                 }
+                Alarm::Queue => {
+                    self.dirty.insert(name);
+                }
             }
+        }
+        if now >= self.next_queues {
+            self.look_for_waiting();
         }
         if now >= self.next_period {
             self.next_period = now + PERIOD;
@@ -388,6 +435,13 @@ impl Supervisor {
             }
             None => {}
         }
+    }
+}
+
+/// Tells the supervisor's task of new deeds, once for as many as come while it is at work.
+fn deeds_teller(sender: mpsc::UnboundedSender<Message>) -> impl Fn() + Send + 'static {
+    move || {
+        let _ = sender.send(Message::Deeds);
     }
 }
 

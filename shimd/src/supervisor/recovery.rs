@@ -9,15 +9,17 @@ use socket_audit::ListenerId;
 
 use super::Supervisor;
 use super::effects::{drop_cgroup, limits};
-use super::service::{Instance, Service, declared};
+use super::service::{Instance, Service};
+use super::socket::{Spell, declared};
 use crate::core::machine::{Event, Found, Machine, Want};
-use crate::store::{InstanceRecord, ServiceRecord};
+use crate::store::{InstanceRecord, Loaded};
 use crate::sys::identity::Identity;
 use crate::sys::tree::{self, Tree};
 
 impl Supervisor {
     /// Takes the services of the store.
-    pub(super) fn load(&mut self, records: BTreeMap<String, ServiceRecord>) {
+    pub(super) fn load(&mut self, loaded: Loaded) {
+        let Loaded { services: records, mut verdicts, .. } = loaded;
         // Once: what lives and bears our mark, whether the store knows of it or not.
         let marked = tree::marked(&self.tag);
         for (name, record) in records {
@@ -43,7 +45,7 @@ impl Supervisor {
             if let Some(instance) = record.instance.filter(|_| here) {
                 service.instance = self.found(&name, instance);
                 if let Some(instance) = &service.instance {
-                    service.sockets = declared(&instance.spec, &self.root);
+                    service.sockets = declared(&instance.spec, &self.root, &[]);
                 }
             }
             if service.instance.is_none() {
@@ -62,6 +64,15 @@ impl Supervisor {
                 let seen =
                     record.listeners.iter().find(|l| l.path == socket.path && l.boot_id == self.boot_id);
                 socket.known = seen.map(|l| ListenerId { inode: l.inode, cookie: l.cookie });
+                socket.served = socket.known.map(|_| service.generation);
+                // The history goes on: what has not changed since is no news.
+                let path = socket.path.display().to_string();
+                if let Some(last) = verdicts.remove(&(name.clone(), path)) {
+                    let since =
+                        SystemTime::UNIX_EPOCH + Duration::from_nanos(last.since_ns.max(0).unsigned_abs());
+                    socket.culprit = last.culprit;
+                    socket.spell = Some(Spell { verdict: last.verdict, since, event: 0 });
+                }
             }
             self.logs.follow(&name, limits(service.live_spec()));
             self.services.insert(service.name.clone(), service);

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::commands::{Reply, answer, parse, value};
 use super::service::Service;
+use super::socket::declared;
 use super::{Message, Supervisor};
 use crate::core::machine::Machine;
 use crate::store::Write;
@@ -114,6 +115,10 @@ impl Supervisor {
                     "leave mode out, or set it to bind",
                 );
             }
+            for (j, client) in socket.clients.iter().enumerate() {
+                users::peer(client)
+                    .map_err(|e| SpecError::new(format!("sockets[{i}].clients[{j}]"), e.problem, e.help))?;
+            }
             let path = spec.socket_path(&self.root, socket);
             let registered = self.services.values().filter(|s| *s.name != *spec.name).map(|s| &*s.spec);
             let other = registered.chain(beside.iter().map(|(s, _)| s)).find(|other| {
@@ -142,7 +147,7 @@ impl Supervisor {
                     service.spec = spec.clone();
                     service.spec_json = json;
                     if service.instance.is_none() {
-                        service.sockets = super::service::declared(&spec, &self.root);
+                        service.sockets = declared(&spec, &self.root, &service.sockets);
                     }
                 }
                 None => {

@@ -1,21 +1,22 @@
 //! One service as the supervisor holds it: the machine, and the facts that its rows are made of.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use shimd_api::duration::format_duration;
-use shimd_api::spec::{SocketKind, Spec};
+use shimd_api::spec::Spec;
 use shimd_api::wire::{ServiceRow, SocketRow};
-use socket_audit::{Expect, Finding, ListenerId, Owner, Verdict};
+use socket_audit::{Expect, Owner, Verdict};
 
 use crate::core::machine::{Machine, Phase};
 use crate::core::policy::Policy;
 use crate::store::Ack;
 use crate::sys::identity::Identity;
 use crate::sys::tree::Tree;
+use crate::sys::watch::Change;
 
-use super::clock::{nanos, rfc3339};
+use super::clock::nanos;
+use super::socket::{MISSING, Socket, audit_kind, declared};
 
 /// A registered service.
 pub struct Service {
@@ -49,6 +50,8 @@ pub struct Service {
     pub fresh_start: bool,
     /// When the old tree was gone, of the command under way: a second attempt does not move it.
     pub old_gone: Option<Instant>,
+    /// Since when the state holds that users see.
+    pub status_since: SystemTime,
     /// How long the next look at an instance that does not serve yet waits.
     pub look_after: std::time::Duration,
 }
@@ -87,149 +90,12 @@ pub struct Instance {
     pub main_lives: bool,
 }
 
-/// A declared socket and what the last audit said of it.
-#[derive(Debug, Clone)]
-pub struct Socket {
-    /// As declared.
-    pub name: String,
-    /// Where it must be.
-    pub path: PathBuf,
-    /// Its type.
-    pub kind: SocketKind,
-    /// The service is well without it.
-    pub optional: bool,
-    /// The last verdict; `None` before the first audit.
-    pub verdict: Option<Verdict>,
-    /// Its reason.
-    pub reason: String,
-    /// Since when it holds.
-    pub since: SystemTime,
-    /// The listener last seen `ok`.
-    pub known: Option<ListenerId>,
-    /// The dentry last seen `ok`, as `lstat` gives it: device and inode.
-    pub dentry: Option<(u32, u64)>,
-    /// The listener's process.
-    pub pid: Option<i32>,
-    /// The kernel socket's inode.
-    pub inode: Option<u64>,
-    /// Waiting connections and the queue's size.
-    pub queue: Option<(u32, u32)>,
-}
-
-impl Socket {
-    /// Whether clients get what the spec promises.
-    pub fn is_ok(&self) -> bool {
-        match self.verdict {
-            Some(Verdict::Ok) => true,
-            Some(Verdict::Absent) => self.optional,
-            _ => false,
-        }
-    }
-
-    /// Whether the look that called it `ok` no longer holds: something else lies there, or nothing.
-    pub fn has_moved(&self) -> bool {
-        let well_absent = self.optional && self.verdict == Some(Verdict::Absent);
-        self.path.is_absolute()
-            && !well_absent
-            && (self.dentry.is_none() || lstat_id(&self.path) != self.dentry)
-    }
-
-    /// Whether it has been listened on without a dentry for so long.
-    pub fn lost_for(&self, long: std::time::Duration) -> bool {
-        self.verdict == Some(Verdict::Dangling) && self.since.elapsed().is_ok_and(|e| e >= long)
-    }
-
-    /// Whether the socket counts in `sockets`: an optional one only while it is there.
-    pub fn counts(&self) -> bool {
-        !(self.optional && matches!(self.verdict, None | Some(Verdict::Absent)))
-    }
-
-    /// Takes an audit's finding. Returns whether the verdict changed.
-    pub fn take(&mut self, finding: &Finding, now: SystemTime) -> bool {
-        let changed = self.verdict != Some(finding.verdict);
-        if changed {
-            self.since = now;
-        }
-        self.verdict = Some(finding.verdict);
-        self.reason = finding.reason.to_string();
-        self.inode = finding.listener.as_ref().map(|l| l.inode);
-        self.queue = finding.listener.as_ref().map(|l| (l.pending, l.backlog));
-        if finding.verdict == Verdict::Ok {
-            let id = finding.listener.as_ref().map(|l| l.id());
-            if self.known != id || self.pid.is_none() {
-                self.pid = finding.holder.as_ref().map(|h| h.pid);
-            }
-            self.known = id;
-            // As the audit saw it: a look of our own, a moment later, may see it gone and think that this is how it was.
-            self.dentry = finding.dentry.as_ref().map(|d| (d.stat_dev, d.ino));
-        } else if finding.holder.is_some() || finding.listener.is_none() {
-            self.pid = finding.holder.as_ref().map(|h| h.pid);
-        }
-        changed
-    }
-
-    /// What a look at the folder alone says of a socket that an instance on its way has not bound.
-    pub fn not_bound_yet(&mut self, now: SystemTime) {
-        if self.verdict != Some(Verdict::Absent) {
-            self.since = now;
-        }
-        self.verdict = Some(Verdict::Absent);
-        self.reason = "nothing lies at the path: not bound yet".into();
-        (self.pid, self.inode, self.queue) = (None, None, None);
-    }
-
-    /// The row of `socket.check`.
-    pub fn row(&self, service: &str) -> SocketRow {
-        SocketRow {
-            service: Some(service.to_owned()),
-            socket: self.name.clone(),
-            path: self.path.display().to_string(),
-            verdict: self.verdict.map_or("unknown", Verdict::as_str).to_owned(),
-            reason: (!self.reason.is_empty()).then(|| self.reason.clone()),
-            pid: self.pid,
-            inode: self.inode,
-            pending: self.queue.map(|q| q.0),
-            backlog: self.queue.map(|q| q.1),
-            since: self.verdict.map(|_| rfc3339(self.since)),
-            culprit: None,
-            relinked: 0,
-        }
-    }
-}
-
-/// Device and inode of what lies at a path, or `None`: one system call, cheap enough for every answer.
-pub fn lstat_id(path: &std::path::Path) -> Option<(u32, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let found = std::fs::symlink_metadata(path).ok()?;
-    // The kernel's own encoding of a device, as the audit has it.
-    Some((libc::major(found.dev()) << 20 | libc::minor(found.dev()), found.ino()))
-}
-
-/// The sockets of a spec, not yet audited.
-pub fn declared(spec: &Spec, root: &std::path::Path) -> Vec<Socket> {
-    let socket = |s: &shimd_api::spec::SocketSpec| Socket {
-        name: s.path.clone(),
-        path: spec.socket_path(root, s),
-        kind: s.kind,
-        optional: s.optional,
-        verdict: None,
-        reason: String::new(),
-        since: SystemTime::now(),
-        known: None,
-        dentry: None,
-        pid: None,
-        inode: None,
-        queue: None,
-    };
-    spec.sockets.iter().map(socket).collect()
-}
-
 impl Service {
     /// A service that was just registered or read from the store.
     pub fn new(spec: Arc<Spec>, spec_json: Arc<str>, machine: Machine, root: &std::path::Path) -> Self {
         Service {
             name: Arc::from(spec.name.as_str()),
-            sockets: declared(&spec, root),
+            sockets: declared(&spec, root, &[]),
             spec,
             spec_json,
             machine,
@@ -243,6 +109,7 @@ impl Service {
             cleaned: CleanReport::default(),
             fresh_start: true,
             old_gone: None,
+            status_since: SystemTime::now(),
             look_after: std::time::Duration::ZERO,
         }
     }
@@ -285,6 +152,8 @@ impl Service {
             kind: Some(audit_kind(s.kind)),
             known: s.known,
             owner: owner(s),
+            witness: s.witness.clone(),
+            peers: s.peers.clone(),
         };
         self.sockets.iter().map(expect).collect()
     }
@@ -322,7 +191,7 @@ impl Service {
 
     fn unreached(&self, root: &std::path::Path) -> Option<String> {
         let bad = self.sockets.iter().filter(|s| !s.is_ok());
-        let mut words: Vec<String> = bad.map(socket_trouble).collect();
+        let mut words: Vec<String> = bad.map(Socket::trouble).collect();
         // The contract's sentence comes first, whatever else is wrong.
         words.sort_by_key(|w| !w.starts_with(MISSING));
         if words.is_empty() && !self.said_ready(root) {
@@ -345,6 +214,17 @@ impl Service {
         self.sockets.iter().any(|s| s.path.file_name() == Some(name))
             || self.live_spec().ready.marker.is_some()
                 && self.live_spec().marker_path(root).file_name() == Some(name)
+    }
+
+    /// An entry of one of its folders changed.
+    pub fn saw(&mut self, name: &std::ffi::OsStr, kind: Change) {
+        for socket in self.sockets.iter_mut().filter(|s| s.path.file_name() == Some(name)) {
+            match kind {
+                Change::MovedIn => socket.moved_in = true,
+                Change::Added | Change::Removed => socket.moved_in = false,
+                Change::Attributes | Change::Folder => {}
+            }
+        }
     }
 
     /// The last failure was one too many.
@@ -387,24 +267,3 @@ impl Service {
 /// How long a service without sockets, marker and notification lives before it is said to run: one that cannot
 /// start has mostly ended by then.
 const ALIVE: std::time::Duration = std::time::Duration::from_millis(100);
-
-const MISSING: &str = "declared socket missing on disk: ";
-
-fn socket_trouble(socket: &Socket) -> String {
-    match socket.verdict {
-        Some(Verdict::Dangling | Verdict::Absent) => format!("{MISSING}{} ({})", socket.name, socket.reason),
-        Some(verdict) => {
-            format!("declared socket {} is {}: {}", socket.name, verdict.as_str(), socket.reason)
-        }
-        None => format!("declared socket {} was not audited yet", socket.name),
-    }
-}
-
-/// The audit's word for the spec's socket type.
-pub fn audit_kind(kind: SocketKind) -> socket_audit::SocketKind {
-    match kind {
-        SocketKind::Stream => socket_audit::SocketKind::Stream,
-        SocketKind::Dgram => socket_audit::SocketKind::Dgram,
-        SocketKind::Seqpacket => socket_audit::SocketKind::Seqpacket,
-    }
-}

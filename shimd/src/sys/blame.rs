@@ -119,6 +119,13 @@ pub struct BlameError {
     pub errno: Errno,
 }
 
+impl BlameError {
+    /// What to do, or what to expect.
+    pub fn help(&self) -> &'static str {
+        help(self.errno)
+    }
+}
+
 /// What is missing, for `proc doctor`.
 fn help(errno: Errno) -> &'static str {
     match errno {
@@ -194,17 +201,33 @@ impl Blame {
         let _one = lock(&self.setting);
         let besides = lock(&self.shared.marks).besides(wanted);
         for folder in besides {
-            self.give_up(&folder);
+            self.give_up_one(&folder);
         }
         for (folder, names) in wanted {
-            match self.place(folder, names) {
-                Ok(()) => drop(lock(&self.shared.marks).unmarked.remove(folder)),
-                Err(errno) => {
-                    let mut marks = lock(&self.shared.marks);
-                    marks.forget(folder);
-                    if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) {
-                        marks.unmarked.insert(folder.clone(), errno);
-                    }
+            self.put_one(folder, names);
+        }
+    }
+
+    /// Marks one folder, or says anew which names in it matter; the others stay as they are.
+    pub fn put(&self, folder: &Path, names: &BTreeSet<OsString>) {
+        let _one = lock(&self.setting);
+        self.put_one(folder, names);
+    }
+
+    /// Takes the mark off one folder.
+    pub fn give_up(&self, folder: &Path) {
+        let _one = lock(&self.setting);
+        self.give_up_one(folder);
+    }
+
+    fn put_one(&self, folder: &Path, names: &BTreeSet<OsString>) {
+        match self.place(folder, names) {
+            Ok(()) => drop(lock(&self.shared.marks).unmarked.remove(folder)),
+            Err(errno) => {
+                let mut marks = lock(&self.shared.marks);
+                marks.forget(folder);
+                if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) {
+                    marks.unmarked.insert(folder.into(), errno);
                 }
             }
         }
@@ -245,7 +268,7 @@ impl Blame {
     }
 
     /// Takes a folder out of the table, and its mark off if it is still there.
-    fn give_up(&self, folder: &Path) {
+    fn give_up_one(&self, folder: &Path) {
         let before = lock(&self.shared.marks).known(folder).cloned();
         let last = lock(&self.shared.marks).forget(folder);
         if let (Some(before), Some(id)) = (before, last)

@@ -20,3 +20,8 @@ pub fn raise_nofile() {
 pub fn original_nofile() -> Option<u64> {
     ORIGINAL.get().copied()
 }
+
+/// How many files the daemon may have open now.
+pub fn nofile() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}

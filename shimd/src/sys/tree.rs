@@ -58,6 +58,12 @@ pub fn mark(home_tag: &str, service: &str, generation: u64) -> String {
     format!("{home_tag}/{service}/{generation}")
 }
 
+/// The service and generation that a mark of this home names; `None` for another home's.
+pub fn service_of(mark: &str, home_tag: &str) -> Option<(String, u64)> {
+    let (service, generation) = mark.strip_prefix(home_tag)?.strip_prefix('/')?.rsplit_once('/')?;
+    Some((service.to_owned(), generation.parse().ok()?))
+}
+
 /// A short name for a home (its run folder), the same in every run and version: FNV-1a of the path, 64 bit.
 pub fn home_tag(home: &Path) -> String {
     let bytes = home.as_os_str().as_encoded_bytes();

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
+use socket_audit::Peer;
+
 use super::spawn::Ids;
 
 /// Who a service runs as.
@@ -77,6 +79,28 @@ fn unlisted(wanted: &str, gid: Option<Gid>) -> Result<ResolvedUser, UserError> {
     Ok(ResolvedUser { name: wanted.to_owned(), ids, home: "/".into(), shell: "/bin/sh".into() })
 }
 
+/// A user or group that a socket's `clients` names; a name of both is the user's.
+///
+/// # Errors
+/// [`UserError`] of the field `clients`, where neither is known or the user database does not answer.
+pub fn peer(wanted: &str) -> Result<Peer, UserError> {
+    let of_clients = |e: UserError| UserError { field: "clients", ..e };
+    if let Some(user) = find_user(wanted).map_err(of_clients)? {
+        let name = CString::new(user.name.as_str()).map_err(|_| of_clients(unknown_user(wanted)))?;
+        let groups = getgrouplist(&name, user.gid).map_err(|e| lookup_failed("clients", wanted, e))?;
+        let gids = groups.iter().map(|g| g.as_raw()).collect();
+        return Ok(Peer { name: user.name, uid: Some(user.uid.as_raw()), gids });
+    }
+    match Group::from_name(wanted).map_err(|e| lookup_failed("clients", wanted, e))? {
+        Some(group) => Ok(Peer { name: group.name, uid: None, gids: vec![group.gid.as_raw()] }),
+        None => Err(UserError {
+            field: "clients",
+            problem: format!("no user and no group is named `{wanted}`"),
+            help: "create one, or correct the name (`getent passwd` and `getent group` list them)",
+        }),
+    }
+}
+
 fn find_user(wanted: &str) -> Result<Option<User>, UserError> {
     let by_name = User::from_name(wanted).map_err(|e| lookup_failed("user", wanted, e))?;
     match (by_name, wanted.parse()) {
@@ -138,6 +162,8 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         assert_eq!(resolve(Some("no-such-user-here"), None).unwrap_err().field, "user");
+        assert_eq!(peer("no-such-client").unwrap_err().field, "clients");
+        assert_eq!(peer("root").unwrap().uid, Some(0));
         assert_eq!(resolve(Some("no\0such"), None).unwrap_err().field, "user");
         assert_eq!(resolve(Some("root"), Some("no-such-group-here")).unwrap_err().field, "group");
         assert!(resolve(Some("3999999999"), None).unwrap_err().help.contains("group"));

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | the folder itself | its entries, their attributes, itself | sockets come and go |
 //! | the lowest that exists, and its parent | their entries, themselves | `rm -rf` of a folder gives no DELETE_SELF while a listener bound inside is open, only a DELETE in its parent; a missing one comes back here |
-//! | all above | themselves only | a rename of one takes the folder along without an event inside |
+//! | all above | themselves only | a rename of one takes the folder along without an event inside; its mode shuts clients out |
 //!
 //! One inode has one watch: paths that lead to the same folder share a descriptor and its mask. After any
 //! event on a component, everything at and below it is looked at again (`add_watch` on an inode that is
@@ -59,8 +59,10 @@ pub enum WatchEvent {
 /// What happened to an entry or a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// An entry was made or renamed to this name.
+    /// An entry was made.
     Added,
+    /// An entry was renamed to this name, over whatever had it.
+    MovedIn,
     /// An entry was unlinked or renamed away.
     Removed,
     /// Permissions, owner or link count.
@@ -161,6 +163,11 @@ impl Watcher {
         }
     }
 
+    /// Whether mounts raise an event.
+    pub fn sees_mounts(&self) -> bool {
+        self.mounts.is_some()
+    }
+
     /// The next event. Cancel-safe: an event that was not returned is returned by the next call.
     pub async fn next(&mut self) -> WatchEvent {
         loop {
@@ -233,14 +240,25 @@ impl Watcher {
         if event.mask.intersects(own) {
             return self.look_again(path);
         }
-        let kind = if event.mask.intersects(Mask::IN_CREATE | Mask::IN_MOVED_TO) {
+        let kind = if event.mask.contains(Mask::IN_CREATE) {
             Change::Added
+        } else if event.mask.contains(Mask::IN_MOVED_TO) {
+            Change::MovedIn
         } else if event.mask.intersects(Mask::IN_DELETE | Mask::IN_MOVED_FROM) {
             Change::Removed
         } else {
             Change::Attributes
         };
-        if self.folders.contains_key(path) {
+        if kind == Change::Attributes && event.name.is_none() {
+            // Of a folder itself: whoever may search it may reach what is below.
+            let folders: Vec<_> = below(&self.folders, path).map(|(folder, _)| folder.clone()).collect();
+            for folder in folders {
+                let event = WatchEvent::Folder { folder, name: None, kind };
+                if !self.queue.contains(&event) {
+                    self.queue.push_back(event);
+                }
+            }
+        } else if self.folders.contains_key(path) {
             let event = WatchEvent::Folder { folder: path.into(), name: event.name.clone(), kind };
             if self.queue.back() != Some(&event) {
                 self.queue.push_back(event);

@@ -9,13 +9,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, listen, shutdown, socket,
 };
-use socket_audit::{Auditor, Expect, Finding, Owner, SocketKind, Verdict};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use socket_audit::{Auditor, Expect, Finding, Owner, SocketKind, Verdict, Witness};
 
 /// Names the server that a re-executed test binary is to be.
 pub const SERVER: &str = "SOCKET_AUDIT_TEST_SERVER";
@@ -123,6 +127,11 @@ impl Server {
         panic!("the server ended early: {said}");
     }
 
+    /// Any child, ended like one.
+    pub fn of(child: Child) -> Server {
+        Server(child)
+    }
+
     /// A stream server of `name`, which may be relative, in `cwd`.
     pub fn listen(name: impl AsRef<OsStr>, cwd: &Path) -> Server {
         Server::start(&[], &[OsStr::new("listen"), name.as_ref()], cwd).0
@@ -130,6 +139,22 @@ impl Server {
 
     pub fn pid(&self) -> i32 {
         self.0.id() as i32
+    }
+
+    /// Stops it (SIGSTOP), and waits until it is.
+    pub fn stop(&self) {
+        let pid = Pid::from_raw(self.pid());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(stopped, WaitStatus::Stopped(pid, Signal::SIGSTOP));
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        let pid = Pid::from_raw(self.pid());
+        kill(pid, Signal::SIGCONT).unwrap();
+        let resumed = waitpid(pid, Some(WaitPidFlag::WCONTINUED)).unwrap();
+        assert_eq!(resumed, WaitStatus::Continued(pid));
     }
 }
 
@@ -175,6 +200,19 @@ pub fn be_the_server() {
             println!("READY {}", found.verdict);
             unbound(SocketKind::Stream)
         }
+        ["connect", path] => {
+            let said = match std::os::unix::net::UnixStream::connect(path) {
+                Ok(_) => "open".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            println!("READY {said}");
+            unbound(SocketKind::Stream)
+        }
+        ["audit", path] => {
+            let found = audit(&Expect::path(path));
+            println!("READY {}: {}", found.verdict, found.reason);
+            unbound(SocketKind::Stream)
+        }
         other => panic!("no such server: {other:?}"),
     };
     // Until the parent lets go of the pipe, be it by a panic.
@@ -202,7 +240,12 @@ pub fn of_pids(path: &Path, pids: &[i32]) -> Expect {
 pub fn trusted(path: &Path) -> Expect {
     let found = audit(&Expect::path(path));
     assert_eq!(found.verdict, Verdict::Ok, "{found:?}");
-    Expect { known: found.listener.map(|found| found.id()), owner: Owner::Trusted, ..Expect::path(path) }
+    Expect {
+        known: found.listener.map(|found| found.id()),
+        owner: Owner::Trusted,
+        witness: Witness::of(path).ok().map(Arc::new),
+        ..Expect::path(path)
+    }
 }
 
 pub fn me() -> i32 {

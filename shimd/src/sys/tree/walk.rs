@@ -154,11 +154,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub fn marked(home_tag: &str) -> BTreeMap<(String, u64), Vec<i32>> {
     let mut found: BTreeMap<(String, u64), Vec<i32>> = BTreeMap::new();
     for pid in listed().unwrap_or_default() {
-        let parse = |mark: String| {
-            let (service, generation) = mark.strip_prefix(home_tag)?.strip_prefix('/')?.rsplit_once('/')?;
-            Some((service.to_owned(), generation.parse().ok()?))
-        };
-        if let Some(key) = environ_mark(pid).and_then(parse) {
+        if let Some(key) = environ_mark(pid).and_then(|mark| super::service_of(&mark, home_tag)) {
             found.entry(key).or_default().push(pid);
         }
     }

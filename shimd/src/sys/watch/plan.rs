@@ -48,12 +48,9 @@ impl Uses {
 
     /// What to watch for, all uses together. UNMOUNT, IGNORED and Q_OVERFLOW come unasked.
     pub(super) fn mask(&self) -> Mask {
-        let mut mask = Mask::IN_DELETE_SELF | Mask::IN_MOVE_SELF;
+        let mut mask = Mask::IN_DELETE_SELF | Mask::IN_MOVE_SELF | Mask::IN_ATTRIB;
         if self.near + self.target > 0 {
             mask |= Mask::IN_CREATE | Mask::IN_MOVED_TO | Mask::IN_DELETE | Mask::IN_MOVED_FROM;
-        }
-        if self.target > 0 {
-            mask |= Mask::IN_ATTRIB;
         }
         mask
     }

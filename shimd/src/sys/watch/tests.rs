@@ -73,13 +73,17 @@ async fn entries_come_change_move_and_go() {
     bench.expect("root/a", Some("s"), Change::Attributes).await;
     fs::rename(bench.at("root/a/s"), bench.at("root/a/t")).unwrap();
     bench.expect("root/a", Some("s"), Change::Removed).await;
-    bench.expect("root/a", Some("t"), Change::Added).await;
+    bench.expect("root/a", Some("t"), Change::MovedIn).await;
     fs::write(bench.at("other"), "").unwrap();
     fs::rename(bench.at("other"), bench.at("root/a/t")).unwrap();
-    bench.expect("root/a", Some("t"), Change::Added).await;
+    bench.expect("root/a", Some("t"), Change::MovedIn).await;
     fs::remove_file(bench.at("root/a/t")).unwrap();
     bench.expect("root/a", Some("t"), Change::Removed).await;
     fs::set_permissions(bench.at("root/a"), fs::Permissions::from_mode(0o700)).unwrap();
+    bench.expect("root/a", None, Change::Attributes).await;
+    fs::set_permissions(bench.at("root"), fs::Permissions::from_mode(0o700)).unwrap();
+    bench.expect("root/a", None, Change::Attributes).await;
+    fs::set_permissions(bench.at(""), fs::Permissions::from_mode(0o711)).unwrap();
     bench.expect("root/a", None, Change::Attributes).await;
     drop(listener);
 }

@@ -1,0 +1,84 @@
+//! What became of a dentry that is lost while its listener lives.
+//!
+//! Two sides are compared: where the kernel says that the dentry is (its [`Witness`]), and what the path leads to now.
+//!
+//! | the dentry | and the path | cause |
+//! | --- | --- | --- |
+//! | removed | its folder is another, or gone | the folder was removed |
+//! | removed | else | removed |
+//! | on a mount that is gone from the tree | | unmounted |
+//! | at this very path | | mounted over |
+//! | at another path, same name | its folder is another, or gone | the folder was moved |
+//! | at another path | else | renamed |
+
+use std::path::{Path, PathBuf};
+
+use crate::dentry::Mounts;
+use crate::witness::{Account, Witness};
+
+/// See the module's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Unlinked, or replaced by a rename.
+    Removed,
+    /// Renamed to this path.
+    Renamed(PathBuf),
+    /// The folder was removed with all in it.
+    FolderRemoved,
+    /// The folder, or one above it, was renamed: this is the folder's path now.
+    FolderMoved(PathBuf),
+    /// Another file system hides it.
+    MountedOver {
+        /// The mount point.
+        at: PathBuf,
+        /// The file system's type.
+        kind: String,
+    },
+    /// Its file system was taken out of the tree.
+    Unmounted,
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Cause::Removed => f.write_str("removed"),
+            Cause::Renamed(to) => write!(f, "renamed to {}", to.display()),
+            Cause::FolderRemoved => f.write_str("its folder was removed"),
+            Cause::FolderMoved(to) => write!(f, "its folder was moved to {}", to.display()),
+            Cause::MountedOver { at, kind } => {
+                write!(f, "mounted over by a {kind} mount at {}", at.display())
+            }
+            Cause::Unmounted => f.write_str("unmounted"),
+        }
+    }
+}
+
+/// The cause, for a path whose dentry is not there; `None` where the two sides do not tell.
+pub(crate) fn cause(path: &Path, witness: &Witness, mounts: &mut Mounts) -> Option<Cause> {
+    let folder = path.parent()?;
+    let other_folder = || match witness.was_in(folder) {
+        Some(same) => !same,
+        None => !folder.is_dir(),
+    };
+    match witness.account()? {
+        Account::Removed(_) if other_folder() => Some(Cause::FolderRemoved),
+        Account::Removed(_) => Some(Cause::Removed),
+        Account::At(now) => {
+            if witness.mount().is_some_and(|mount| !mounts.has(mount)) {
+                return Some(Cause::Unmounted);
+            }
+            let canonical =
+                std::fs::canonicalize(folder).ok().map(|folder| folder.join(path.file_name()?).into());
+            if now == path || canonical.flatten().is_some_and(|path: PathBuf| path == now) {
+                let (at, kind) = mounts.covering(folder).or_else(|| mounts.covering(path))?;
+                return Some(Cause::MountedOver { at, kind });
+            }
+            match now.parent() {
+                Some(moved) if now.file_name() == path.file_name() && other_folder() => {
+                    Some(Cause::FolderMoved(moved.to_owned()))
+                }
+                _ => Some(Cause::Renamed(now)),
+            }
+        }
+    }
+}
