@@ -4,6 +4,7 @@
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
+use crate::access::{Peers, Refusal};
 use crate::audit::{Expect, Owner, abstract_name};
 use crate::dentry::Dentry;
 use crate::error::AuditError;
@@ -41,11 +42,19 @@ impl Inquiry<'_> {
     pub(crate) fn receive(&mut self, expect: &Expect, case: &mut Case, target: Option<Dentry>) {
         let Some(listener) = &case.there else { return };
         case.facts.queue = listener.queue_state(|| self.all_stopped(listener.inode, expect));
-        if let Some(target) = target.filter(|_| abstract_name(&expect.path).is_none()) {
-            let mounts = &mut self.auditor.mounts;
-            case.refusal = self.reach.refusal(mounts, &expect.path, target, &expect.peers, case.pid);
-            case.facts.access = if case.refusal.is_some() { Access::Closed } else { Access::Open };
+        let Some(target) = target.filter(|_| abstract_name(&expect.path).is_none()) else { return };
+        let inode = listener.inode;
+        case.refusal = self.refusal(expect, target, case.pid);
+        if case.refusal.is_some() && expect.owner == Owner::Anyone && expect.peers == Peers::Owner {
+            // Its process may have groups that its user has not.
+            let holder = foremost(self.census().holders(inode));
+            case.refusal = self.refusal(expect, target, holder);
         }
+        case.facts.access = if case.refusal.is_some() { Access::Closed } else { Access::Open };
+    }
+
+    fn refusal(&mut self, expect: &Expect, target: Dentry, holder: Option<i32>) -> Option<Refusal> {
+        self.reach.refusal(&mut self.auditor.mounts, &expect.path, target, &expect.peers, holder)
     }
 
     /// Whether every process is stopped that is known to hold a listener, and there are such.

@@ -6,6 +6,7 @@ mod common;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -126,4 +127,80 @@ fn a_name_that_was_renamed_and_lost_is_reported_by_its_last_path_or_its_first() 
     let names = ["x.sock", "x.sock.1.tmp"].map(|name| vec![(folder.join(name), Verdict::Dangling)]);
     assert!(names.contains(&found), "{found:?}");
     assert!(!Path::new(&found[0].0).exists());
+}
+
+#[test]
+fn a_listener_that_takes_no_connections_is_reported_while_it_does_not() {
+    let folder = Folder::new();
+    let (full, stopped) = (folder.join("full.sock"), folder.join("stopped.sock"));
+    let held = bound(SocketKind::Stream, &full);
+    nix::sys::socket::listen(&held, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let server = Server::listen(&stopped, folder.path());
+    server.stop();
+    assert_eq!(verdicts(&folder), []);
+    let _clients = [UnixStream::connect(&full).unwrap(), UnixStream::connect(&stopped).unwrap()];
+    let (findings, blind) = system(&folder);
+    assert_eq!(blind, [""; 0]);
+    let told: Vec<_> = findings.iter().map(|found| (&found.path, found.verdict)).collect();
+    assert_eq!(told, [(&full, Verdict::Wedged), (&stopped, Verdict::Wedged)]);
+    assert_eq!(findings[0].holder.as_ref().unwrap().pid, me());
+    assert!(findings[0].reason.starts_with("the queue is full: 1 connection waits for 0 places"));
+    assert_eq!(findings[1].holder.as_ref().unwrap().pid, server.pid());
+    assert!(findings[1].reason.contains("is stopped (SIGSTOP"), "{}", findings[1].reason);
+    server.resume();
+    let listener = UnixListener::from(held);
+    listener.accept().unwrap();
+    assert_eq!(verdicts(&folder), []);
+}
+
+#[test]
+fn a_full_queue_is_found_behind_a_name_that_only_its_process_understands() {
+    let folder = Folder::new();
+    let server = Server::listen("x.sock", folder.path());
+    let clients: Vec<_> = (0..=8).map(|_| UnixStream::connect(folder.join("x.sock")).unwrap()).collect();
+    let (findings, _) = system(&folder);
+    assert_eq!((findings.len(), &findings[0].path), (1, &folder.join("x.sock")));
+    assert_eq!(findings[0].verdict, Verdict::Wedged);
+    assert_eq!(findings[0].holder.as_ref().unwrap().pid, server.pid());
+    drop(clients);
+}
+
+#[test]
+fn a_full_queue_of_an_abstract_name_is_reported() {
+    use nix::sys::socket::{Backlog, UnixAddr, bind, connect, listen};
+    use std::os::fd::AsRawFd;
+    let name = format!("socket-audit-system-{}", me());
+    let address = UnixAddr::new_abstract(name.as_bytes()).unwrap();
+    let (held, client) = (unbound(SocketKind::Stream), unbound(SocketKind::Stream));
+    bind(held.as_raw_fd(), &address).unwrap();
+    listen(&held, Backlog::new(0).unwrap()).unwrap();
+    let path = PathBuf::from(format!("@{name}"));
+    let report = || {
+        let found = Auditor::new().unwrap().system().unwrap().findings.into_iter();
+        found.filter(|found| found.path == path).map(|found| found.verdict).collect::<Vec<_>>()
+    };
+    assert_eq!(report(), []);
+    connect(client.as_raw_fd(), &address).unwrap();
+    assert_eq!(report(), [Verdict::Wedged]);
+}
+
+#[test]
+fn a_listener_that_its_owners_peers_cannot_reach_is_reported() {
+    let folder = Folder::new();
+    fs::create_dir(folder.join("run")).unwrap();
+    let (here, within) = (folder.join("a.sock"), folder.join("run/b.sock"));
+    let _held = [UnixListener::bind(&here).unwrap(), UnixListener::bind(&within).unwrap()];
+    let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    assert_eq!(verdicts(&folder), []);
+    chmod(&here, 0o444);
+    chmod(&folder.join("run"), 0);
+    let (findings, blind) = system(&folder);
+    chmod(&folder.join("run"), 0o755);
+    assert_eq!(blind, [""; 0]);
+    let told: Vec<_> = findings.iter().map(|found| (&found.path, found.verdict)).collect();
+    assert_eq!(told, [(&here, Verdict::Denied), (&within, Verdict::Denied)]);
+    assert!(findings.iter().all(|found| found.holder.as_ref().is_some_and(|holder| holder.pid == me())));
+    assert!(findings[1].reason.contains("may not be searched"), "{}", findings[1].reason);
+    chmod(&here, 0o644);
+    assert_eq!(verdicts(&folder), []);
 }
