@@ -20,10 +20,17 @@ fn median(mut once: impl FnMut() -> Result<(), Box<dyn Error>>) -> Result<Durati
     Ok(runs.get(runs.len() / 2).copied().unwrap_or_default())
 }
 
-fn measure(count: usize) -> Result<(), Box<dyn Error>> {
+/// All sockets in one folder, or each in its own.
+fn measure(count: usize, apart: bool) -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("socket-audit-cost-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
-    let paths: Vec<_> = (0..count).map(|number| folder.join(format!("{number}.sock"))).collect();
+    let paths: Vec<_> = (0..count)
+        .map(|number| match apart {
+            true => folder.join(number.to_string()).join("x.sock"),
+            false => folder.join(format!("{number}.sock")),
+        })
+        .collect();
+    paths.iter().filter_map(|path| path.parent()).try_for_each(std::fs::create_dir_all)?;
     let held = paths.iter().map(UnixListener::bind).collect::<Result<Vec<_>, _>>()?;
     let (mut auditor, mut diag, mut mounts) = (Auditor::new()?, Diag::open()?, Mounts::new());
     let bare: Vec<_> = paths.iter().map(Expect::path).collect();
@@ -55,7 +62,8 @@ fn measure(count: usize) -> Result<(), Box<dyn Error>> {
         median(|| if auditor.confirm(one).verdict == Verdict::Ok { Ok(()) } else { Err("lost".into()) })?;
     let ratio = audit.as_secs_f64() / floor.as_secs_f64();
     println!(
-        "{count} sockets: floor, a dump and an lstat of each: {floor:?}; audit: {audit:?}, {ratio:.2} of it"
+        "{count} sockets in {}: floor, a dump and an lstat of each: {floor:?}; audit: {audit:?}, {ratio:.2} of it",
+        if apart { "a folder each" } else { "one folder" }
     );
     println!(
         "  a dump {dump:?}, all looks {looks:?}, an audit with holders {anyone:?}, confirm one {confirm:?}"
@@ -69,7 +77,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     for count in std::env::args().skip(1) {
-        measure(count.parse()?)?;
+        let count = count.parse()?;
+        measure(count, false)?;
+        measure(count, true)?;
     }
     Ok(())
 }

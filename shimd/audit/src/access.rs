@@ -14,7 +14,8 @@
 //! shut by mistake, and for the clients of a service of root's the bits are what counts. Security modules (SELinux,
 //! AppArmor) and user namespaces are not judged.
 
-use std::path::PathBuf;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::acl::Acl;
@@ -41,7 +42,7 @@ pub enum Peers {
 }
 
 /// What the kernel would look at in one inode on the way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Gate {
     pub(crate) path: PathBuf,
     /// The socket, which is to be written to; else a folder, which is to be searched.
@@ -49,7 +50,9 @@ pub(crate) struct Gate {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    pub(crate) acl: Option<Acl>,
+    /// Its access list, read by `read_acl` once it matters.
+    pub(crate) acl: OnceCell<Option<Acl>>,
+    pub(crate) read_acl: fn(&Path) -> Option<Acl>,
 }
 
 /// Whose bits decided.
@@ -67,9 +70,12 @@ impl Gate {
         if self.is_socket { libc::S_IWOTH } else { libc::S_IXOTH }
     }
 
-    /// Whether an access list, if there is one, decides for anyone.
-    pub(crate) fn heeds_acl(mode: u32) -> bool {
-        mode & libc::S_IRWXG != 0
+    /// The access list that decides for all but the owner.
+    fn acl(&self) -> Option<&Acl> {
+        if self.mode & libc::S_IRWXG == 0 {
+            return None;
+        }
+        self.acl.get_or_init(|| (self.read_acl)(&self.path)).as_ref()
     }
 
     /// Whether any class at all has the bit.
@@ -86,7 +92,7 @@ impl Gate {
             admitted(named || self.is_open_to_any(), Class::Owner)
         } else if peer.uid == Some(self.uid) {
             admitted(class_has(6), Class::Owner)
-        } else if let Some(acl) = self.acl.as_ref().filter(|_| Gate::heeds_acl(self.mode)) {
+        } else if let Some(acl) = self.acl() {
             admitted(acl.allows(peer.uid, in_group, self.gid, self.want()), Class::List)
         } else if in_group(self.gid) {
             admitted(class_has(3), Class::Group)
@@ -97,13 +103,13 @@ impl Gate {
 }
 
 /// Who is shut out, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     pub(crate) obstacles: Vec<Obstacle>,
 }
 
 /// One inode that lets peers down who got so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Obstacle {
     pub(crate) gate: Gate,
     pub(crate) peers: Vec<(Peer, Class)>,
@@ -200,7 +206,8 @@ mod tests {
     }
 
     fn socket(mode: u32) -> Gate {
-        Gate { path: "/run/x/x.sock".into(), is_socket: true, mode, uid: 500, gid: 50, acl: None }
+        let (path, acl) = ("/run/x/x.sock".into(), OnceCell::new());
+        Gate { path, is_socket: true, mode, uid: 500, gid: 50, acl, read_acl: |_| None }
     }
 
     fn folder(mode: u32) -> Gate {
@@ -241,7 +248,7 @@ mod tests {
     #[test]
     fn an_access_list_decides_for_all_but_the_owner_unless_its_mask_is_empty() {
         let list = attribute(&[(1, 0, 0), (2, 2, 501), (4, 0, 0), (0x10, 2, 0), (0x20, 0, 0)]);
-        let with = |mode| Gate { acl: Acl::parse(&list), ..socket(mode) };
+        let with = |mode| Gate { acl: OnceCell::from(Acl::parse(&list)), ..socket(mode) };
         assert_eq!(with(0o620).admits(&user("b", 501, &[]), true), Ok(()));
         assert_eq!(with(0o622).admits(&user("c", 502, &[]), true), Err(Class::List));
         assert_eq!(with(0o020).admits(&user("a", 500, &[]), true), Err(Class::Owner));
@@ -272,7 +279,7 @@ mod tests {
         );
         let list = attribute(&[(1, 0, 0), (4, 0, 0), (0x10, 2, 0), (0x20, 0, 0)]);
         assert_eq!(
-            words(&[bob], &[Gate { acl: Acl::parse(&list), ..socket(0o620) }]).unwrap(),
+            words(&[bob], &[Gate { acl: OnceCell::from(Acl::parse(&list)), ..socket(0o620) }]).unwrap(),
             "bob cannot connect: the socket's mode 0620 (owner redis, access list) gives it no w; setfacl -m u:bob:w /run/x/x.sock"
         );
     }

@@ -26,8 +26,10 @@ use crate::locate::locate;
 use crate::netns::Abroad;
 use crate::procfs::{self, Census, Process, foremost};
 use crate::queue::Waiting;
+use crate::reach::is_writable;
 use crate::reason;
 use crate::snapshot::Snapshot;
+use crate::turns::Turns;
 use crate::verdict::{At, Stage, There, Verdict, decide};
 use crate::whereabouts::same_view;
 use crate::witness::Witness;
@@ -119,6 +121,7 @@ pub struct Finding {
 pub struct Auditor {
     pub(crate) diag: Diag,
     pub(crate) mounts: Mounts,
+    turns: Turns,
 }
 
 /// A path without a verdict yet, and what the last round thought of it.
@@ -134,7 +137,7 @@ impl Auditor {
     /// # Errors
     /// [`AuditError::Diag`] where sock_diag is forbidden.
     pub fn new() -> Result<Auditor, AuditError> {
-        Ok(Auditor { diag: Diag::open()?, mounts: Mounts::new() })
+        Ok(Auditor { diag: Diag::open()?, mounts: Mounts::new(), turns: Turns::default() })
     }
 
     /// A finding for each expectation, in order. Costs one look at each path and one dump; more only for those
@@ -165,7 +168,7 @@ impl Auditor {
             let mut inquiry = Inquiry::new(self, &snapshot, abroad.as_mut(), expects);
             let mut suspects = Vec::new();
             for (path, sight) in open.into_iter().zip(sights) {
-                if let Some(finding) = plainly_ok(path.expect, &sight, &mut inquiry) {
+                if let Some(finding) = plainly_ok(path.expect, &sight, &mut inquiry, path.index) {
                     done.push((path.index, finding));
                     continue;
                 }
@@ -183,7 +186,8 @@ impl Auditor {
         }
         done.extend(findings(settled, census, &mut self.mounts));
         done.sort_by_key(|(index, _)| *index);
-        done.into_iter().map(|(_, finding)| finding).collect()
+        self.turns.pass_on(expects.len());
+        done.into_iter().map(|(_, finding)| finding).inspect(|finding| self.turns.note(finding)).collect()
     }
 
     /// One finding by the shortest way: the known listener is asked for by itself, and no dump is taken unless
@@ -203,6 +207,7 @@ impl Auditor {
                     if let Some((_, finding)) =
                         findings(vec![(0, expect, case)], census, &mut self.mounts).pop()
                     {
+                        self.turns.note(&finding);
                         return finding;
                     }
                 }
@@ -304,7 +309,7 @@ impl Names {
 
 /// The short way for most paths of most audits: the trusted listener is at its path, has room, and its owner's peers
 /// may connect.
-fn plainly_ok(expect: &Expect, sight: &Sight, inquiry: &mut Inquiry) -> Option<Finding> {
+fn plainly_ok(expect: &Expect, sight: &Sight, inquiry: &mut Inquiry, index: usize) -> Option<Finding> {
     let known = expect.known.filter(|_| expect.owner == Owner::Trusted && sight.at == At::Socket)?;
     let target = sight.target.filter(|_| expect.peers == Peers::Owner)?;
     let fits = |found: &&Listener| {
@@ -314,7 +319,11 @@ fn plainly_ok(expect: &Expect, sight: &Sight, inquiry: &mut Inquiry) -> Option<F
             && !found.is_full()
     };
     let listener = inquiry.snapshot.at(target.vfs()).find(fits)?;
-    if !inquiry.reach.is_plainly_open(&mut inquiry.auditor.mounts, &expect.path, &target) {
+    let Auditor { mounts, turns, .. } = &mut *inquiry.auditor;
+    let closely = turns.has(index, inquiry.expects.len()) || turns.was_denied(&expect.path);
+    let open =
+        is_writable(&target) && (!closely || inquiry.reach.is_plainly_open(mounts, &expect.path, &target));
+    if !open {
         return None;
     }
     Some(Finding {

@@ -175,7 +175,7 @@ pub(crate) struct Inquiry<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) reach: Reach,
     abroad: Option<&'a mut Abroad>,
-    expects: &'a [Expect],
+    pub(crate) expects: &'a [Expect],
     census: Option<Census>,
     descriptors: HashMap<i32, Descriptors>,
 }

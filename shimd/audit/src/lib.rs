@@ -35,6 +35,7 @@ mod reason;
 mod reception;
 mod snapshot;
 mod system;
+mod turns;
 pub mod verdict;
 mod whereabouts;
 mod witness;

@@ -8,8 +8,9 @@
 //! groups that the user has by the group database, and those that the listening process has, are taken in too.
 #![allow(unsafe_code)] // getxattr: nix has no wrapper
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -50,7 +51,8 @@ enum Lost {
 /// The folders of one round.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
-    ways: HashMap<PathBuf, Result<Rc<Way>, Lost>>,
+    /// By the folder's path as it was asked for: a text, which is quicker to compare than its parts.
+    ways: HashMap<OsString, Result<Rc<Way>, Lost>>,
     me: Option<Uid>,
 }
 
@@ -75,8 +77,7 @@ impl Reach {
 
     /// Whether nothing shuts the owner of the socket out at first sight.
     pub(crate) fn is_plainly_open(&mut self, mounts: &mut Mounts, path: &Path, target: &Dentry) -> bool {
-        let bits = if target.uid == 0 { 0o222 } else { 0o200 };
-        if target.mode & bits == 0 {
+        if !is_writable(target) {
             return false;
         }
         if !self.may_be_shut_out_on_the_way(target) {
@@ -108,8 +109,7 @@ impl Reach {
         if self.may_be_shut_out_on_the_way(&target) {
             gates = self.way_to(mounts, path).unwrap_or_default();
         }
-        // The owner's bits, or for root anyone's, decide: no list.
-        gates.push(Rc::new(Gate { acl: None, ..gate_without_list(path, target, true) }));
+        gates.push(Rc::new(gate(path, target, true)));
         let judge = |peer: &Peer| refusal(std::slice::from_ref(peer), false, gates.iter().map(Rc::as_ref));
         let mut owner = Peer { name: String::new(), uid: Some(target.uid), gids: vec![target.gid] };
         judge(&owner)?;
@@ -154,12 +154,12 @@ impl Reach {
 
     /// The way to a folder.
     fn way(&mut self, mounts: &mut Mounts, folder: &Path, links: u32) -> Result<Rc<Way>, Lost> {
-        if let Some(found) = self.ways.get(folder) {
+        if let Some(found) = self.ways.get(folder.as_os_str()) {
             return found.clone();
         }
         let found = self.walk(mounts, folder, links);
         if links == LINKS {
-            self.ways.insert(folder.to_owned(), found.clone());
+            self.ways.insert(folder.into(), found.clone());
         }
         found
     }
@@ -208,6 +208,12 @@ impl Reach {
     }
 }
 
+/// Whether the socket's own bits let its owner write to it, as [`Gate::admits`] has it.
+pub(crate) fn is_writable(target: &Dentry) -> bool {
+    let bits = if target.uid == 0 { 0o222 } else { 0o200 };
+    target.mode & bits != 0
+}
+
 /// Adds gates that were not passed yet.
 fn add(gates: &mut Vec<Rc<Gate>>, further: &[Rc<Gate>]) {
     for gate in further {
@@ -222,13 +228,8 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 fn gate(path: &Path, dentry: Dentry, is_socket: bool) -> Gate {
-    let acl = if Gate::heeds_acl(dentry.mode) { read_acl(path) } else { None };
-    Gate { acl, ..gate_without_list(path, dentry, is_socket) }
-}
-
-fn gate_without_list(path: &Path, dentry: Dentry, is_socket: bool) -> Gate {
     let Dentry { mode, uid, gid, .. } = dentry;
-    Gate { path: path.to_owned(), is_socket, mode, uid, gid, acl: None }
+    Gate { path: path.to_owned(), is_socket, mode, uid, gid, acl: OnceCell::new(), read_acl }
 }
 
 /// The access list of what a path leads to.

@@ -376,3 +376,38 @@ fn the_groups_of_the_process_that_listens_count_for_its_peers() {
     assert_eq!(found.verdict, Verdict::Denied, "{found:?}");
     assert!(found.reason.ends_with(&format!("chmod g+x {}", run.display())), "{}", found.reason);
 }
+
+#[test]
+fn a_closed_folder_among_many_is_found_within_a_few_audits_and_stays_found() {
+    let folder = Folder::new();
+    let path = |number: usize| folder.join(format!("{number}/x.sock"));
+    let held: Vec<_> = (0..300)
+        .map(|number| {
+            fs::create_dir(folder.join(number.to_string())).unwrap();
+            UnixListener::bind(path(number)).unwrap()
+        })
+        .collect();
+    let bare: Vec<_> = (0..300).map(|number| Expect::path(path(number))).collect();
+    let mut auditor = Auditor::new().unwrap();
+    let known: Vec<_> = auditor.audit(&bare).into_iter().map(|found| found.listener.unwrap().id()).collect();
+    let trusted: Vec<_> = bare
+        .iter()
+        .zip(known)
+        .map(|(bare, known)| Expect { known: Some(known), owner: Owner::Trusted, ..bare.clone() })
+        .collect();
+    let mut denied = || {
+        let found = auditor.audit(&trusted).into_iter().enumerate();
+        found.filter(|(_, found)| found.verdict != Verdict::Ok).map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    assert_eq!(denied(), []);
+    for closed in [0, 150, 299] {
+        let run = folder.join(closed.to_string());
+        let _reopened = Reopened(&run);
+        chmod(&run, 0o600);
+        assert!((0..5).any(|_| denied() == [closed]), "{closed}");
+        assert!((0..10).all(|_| denied() == [closed]), "{closed}");
+        chmod(&run, 0o755);
+        assert_eq!(denied(), []);
+    }
+    drop(held);
+}
