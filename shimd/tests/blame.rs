@@ -432,6 +432,9 @@ fn measure(what: &str, count: usize, name: &str, remove: impl Fn(&Path) -> i32) 
         assert_eq!(deed.who.pid, pid);
         assert!(deed.who.name.is_empty() || deed.who.name == name, "nobody else is blamed: {deed:?}");
         let who = deed.who;
+        if who.exe.is_none() || who.mark.is_none() {
+            println!("{what}: {each} was not wholly known: {who:?}");
+        }
         let parts = [
             !who.name.is_empty(),
             who.uid.is_some(),
@@ -448,18 +451,43 @@ fn measure(what: &str, count: usize, name: &str, remove: impl Fn(&Path) -> i32) 
 }
 
 /// How many are named is printed and not asserted: it is the machine's. That nobody else is blamed is asserted.
-#[test]
-fn fast_ones_are_named_while_the_machine_is_busy() {
+fn measure_all(count: usize) {
     if !is_root() {
         return eprintln!("skipped: needs root");
     }
-    let busy = |_| Running(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
-    let count = 500;
     measure("rm", count, "rm", |path| run!("rm", path));
+    let busy = |_| Running(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
     let _busy: Vec<_> = (0..4).map(busy).collect();
     measure("rm, busy", count, "rm", |path| run!("rm", path));
     if Command::new("perl").arg("-v").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
         let script = "use POSIX; unlink($ARGV[0]); POSIX::_exit(0)";
         measure("unlink and _exit, busy", count, "perl", |path| run!("perl", "-e", script, path));
+    }
+}
+
+#[test]
+fn nobody_else_is_blamed_for_what_fast_ones_did() {
+    measure_all(25);
+}
+
+#[test]
+#[ignore = "a measurement: half a minute to two minutes"]
+fn how_many_fast_ones_are_named() {
+    measure_all(500);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn how_long_setting_takes() {
+    let home = Folder::new();
+    let folders: Vec<_> = (0..10_000).map(|n| home.path().join(n.to_string())).collect();
+    folders.iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    let Some(watch) = Watch::start() else { return };
+    let names = || BTreeSet::from(["rpc.sock".into(), ".".into()]);
+    let wanted: BTreeMap<_, _> = folders.iter().map(|folder| (folder.clone(), names())).collect();
+    for what in ["new", "again"] {
+        let began = Instant::now();
+        watch.blame.set(&wanted);
+        println!("{what}: {} folders set in {:?}", wanted.len(), began.elapsed());
     }
 }

@@ -51,7 +51,8 @@ pub(super) struct Event {
     pub mask: u64,
     /// Who did it: 0 where that process is outside our pid namespace.
     pub pid: i32,
-    /// A descriptor that is ours to close from now on; `None` where the process has been reaped.
+    /// A descriptor that is ours to close from now on; `None` where the process has been reaped, or we have no
+    /// descriptor left.
     pub pidfd: Option<RawFd>,
     pub entries: Vec<Entry>,
 }

@@ -29,8 +29,9 @@ use super::{Shared, lock};
 
 /// Some forty events at a time: each brings a descriptor along, and the last one waits for the first one's look.
 const BUFFER: usize = 4096;
-/// How long a thread waits without sleeping; a look takes some tens of microseconds.
-const HOLD: Duration = Duration::from_millis(1);
+/// How long a thread waits without sleeping. A look takes some tens of microseconds; longer only where the processor of
+/// the thread that looks was itself taken away, by a hypervisor.
+const HOLD: Duration = Duration::from_millis(5);
 /// More than this many events within [`WINDOW`] are a flood.
 const FLOOD: usize = 500;
 const WINDOW: Duration = Duration::from_millis(100);

@@ -45,8 +45,8 @@ impl Witness {
         Witness { own: look(pid).unwrap_or_else(|| nobody(pid)), known: HashMap::new() }
     }
 
-    /// Who `pid` is. `held`: the process itself, `None` where it was reaped before the event was read; then its
-    /// number says nothing, for it may be another's.
+    /// Who `pid` is. `held`: the process itself, `None` where it was reaped before the event was read (or no descriptor
+    /// was left for it); then its number says nothing, for it may be another's.
     pub(super) fn name(&mut self, pid: i32, held: Option<&OwnedFd>, now: Instant) -> Who {
         if pid == 0 {
             return Who { name: OUTSIDE.into(), ..nobody(0) };
@@ -114,4 +114,63 @@ fn is_reaped(held: BorrowedFd<'_>) -> bool {
     // SAFETY: signal 0 with a null siginfo is only a question.
     let asked = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, held.as_raw_fd(), 0, nothing, 0) };
     Errno::result(asked) == Err(Errno::ESRCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::sys::pidfd::PidFd;
+
+    #[test]
+    fn process_outside_and_one_that_is_gone_are_nobody() {
+        let mut witness = Witness::new();
+        let now = Instant::now();
+        assert_eq!(witness.name(0, None, now), Who { name: OUTSIDE.into(), ..nobody(0) });
+        assert_eq!(witness.name(1, None, now), nobody(1), "its number is not asked: it may be another's");
+        let own = std::process::id().cast_signed();
+        assert_eq!(witness.name(own, None, now), look(own).unwrap());
+    }
+
+    #[test]
+    fn process_is_remembered_as_a_zombie_and_after_it_for_a_while() {
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .env("SHIMD_INSTANCE", "test/svc/7")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = child.id().cast_signed();
+        let process = PidFd::open(pid).unwrap();
+        let held = process.as_fd().try_clone_to_owned().unwrap();
+        let (mut witness, now) = (Witness::new(), Instant::now());
+        let alive = witness.name(pid, Some(&held), now);
+        child.kill().unwrap();
+        while process.is_alive() {
+            std::thread::yield_now();
+        }
+        let zombie = witness.name(pid, Some(&held), now);
+        let unknown = Witness::new().name(pid, Some(&held), now);
+        child.wait().unwrap();
+        assert_eq!((alive.name.as_str(), alive.mark.as_deref()), ("sleep", Some("test/svc/7")));
+        assert!(alive.exe.is_some() && alive.uid.is_some() && alive.ppid.is_some(), "{alive:?}");
+        assert_eq!(zombie, alive);
+        assert_eq!(unknown, Who { exe: None, mark: None, ..alive.clone() });
+        assert_eq!(witness.name(pid, Some(&held), now), alive);
+        assert_eq!(witness.name(pid, None, now), alive);
+        assert_eq!(witness.name(pid, None, now + REMEMBERED), nobody(pid));
+        let own = std::process::id().cast_signed();
+        assert_eq!(look_at(own, held.as_fd()), None, "the number is another's by now");
+    }
+
+    #[test]
+    fn zombie_of_another_program_is_not_completed() {
+        let who =
+            |name: &str, exe: Option<&str>| Who { name: name.into(), exe: exe.map(Into::into), ..nobody(7) };
+        let earlier = who("sh", Some("/bin/sh"));
+        assert_eq!(complete(who("rm", None), earlier.clone()), who("rm", None));
+        assert_eq!(complete(who("sh", None), earlier.clone()), earlier);
+        assert_eq!(complete(who("sh", Some("/sh")), earlier), who("sh", Some("/sh")));
+    }
 }
