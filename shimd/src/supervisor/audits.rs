@@ -17,6 +17,7 @@ use super::culprits::{self, Wanted};
 use super::queues;
 use super::reasons::{self, Circumstances};
 use super::service::Service;
+use super::settling;
 use super::socket::Socket;
 use super::{BuildError, Message, Supervisor};
 use crate::core::machine::{Event, Phase, Timer};
@@ -166,7 +167,7 @@ impl Supervisor {
         let sockets: usize = now.iter().filter_map(|n| self.services.get(n)).map(|s| s.sockets.len()).sum();
         if sockets <= FEW {
             for name in now {
-                self.audit_here(&name);
+                self.audit_one(&name, true);
             }
         } else if self.audit_thread.busy {
             self.dirty.extend(now);
@@ -198,8 +199,12 @@ impl Supervisor {
         }
     }
 
-    /// Audits one service on this task.
+    /// Audits one service on this task, for somebody who wants to know how it stands now.
     pub(super) fn audit_here(&mut self, name: &Arc<str>) {
+        self.audit_one(name, false);
+    }
+
+    fn audit_one(&mut self, name: &Arc<str>, patient: bool) {
         let Some(service) = self.services.get(name) else { return };
         let asked = Instant::now();
         let mut expects = service.expects(true);
@@ -213,7 +218,7 @@ impl Supervisor {
             expects = service.expects(false);
             findings = expects.iter().map(|e| self.auditor.confirm(e)).collect();
         }
-        self.take_findings(name, subject, asked, findings);
+        self.take_findings(name, subject, asked, findings, patient);
     }
 
     fn audit_there(&mut self, names: Vec<Arc<str>>, trusted: bool) {
@@ -256,16 +261,18 @@ impl Supervisor {
     pub(super) fn on_report(&mut self, report: Report) {
         self.audit_thread.busy = false;
         for (name, subject, findings) in report.findings {
-            self.take_findings(&name, subject, report.asked, findings);
+            self.take_findings(&name, subject, report.asked, findings, true);
         }
     }
 
+    /// `patient`: what may be a reload has its time to settle.
     fn take_findings(
         &mut self,
         name: &Arc<str>,
         subject: Subject,
         asked: Instant,
         mut findings: Vec<Finding>,
+        patient: bool,
     ) {
         let Some(service) = self.services.get_mut(name) else { return };
         // A batch that was on its way while the service changed says nothing of what it is now.
@@ -286,6 +293,14 @@ impl Supervisor {
         for (index, (socket, finding)) in service.sockets.iter_mut().zip(&mut findings).enumerate() {
             let again = queues::weigh(&mut self.auditor, socket, finding, wedged_after);
             next = next.into_iter().chain(again).min();
+            let done = self.blame.as_ref().map(|blame| culprits::deed(blame, socket, finding.verdict));
+            let by = done.as_ref().ok().map(Option::as_ref);
+            let settles = settling::settles(socket, finding, service.instance.as_ref(), by);
+            if let Some(until) = settles.filter(|until| patient && *until > asked) {
+                next = next.into_iter().chain([until]).min();
+                continue;
+            }
+            let culprit = done.ok().flatten().map(|deed| culprits::named(&deed));
             let mark = strangers_mark(finding, &self.tag);
             let circumstances = Circumstances {
                 lives: subject.lives,
@@ -300,7 +315,7 @@ impl Supervisor {
                 socket.hold();
             }
             if socket.is_news(finding.verdict) {
-                socket.culprit = self.blame.as_ref().ok().and_then(|blame| culprits::culprit(blame, socket));
+                socket.culprit = culprit;
                 news.push(index);
             }
         }

@@ -43,10 +43,10 @@ pub fn names_on(path: &Path, wanted: &mut Wanted) {
     }
 }
 
-/// Who brought a socket's verdict about.
-pub fn culprit(blame: &Blame, socket: &Socket) -> Option<Culprit> {
+/// What brought about that a socket, last found in order, has this verdict.
+pub fn deed(blame: &Blame, socket: &Socket, verdict: Verdict) -> Option<Deed> {
     let since = socket.well_at?;
-    let fits: fn(&Deed) -> bool = match socket.verdict? {
+    let fits: fn(&Deed) -> bool = match verdict {
         Verdict::Dangling | Verdict::Replaced | Verdict::Foreign | Verdict::NotSocket => {
             |deed| deed.kind.replaces()
         }
@@ -57,22 +57,27 @@ pub fn culprit(blame: &Blame, socket: &Socket) -> Option<Culprit> {
 }
 
 /// The last fitting deed on a path.
-pub fn last(blame: &Blame, path: &Path, since: Instant, fits: fn(&Deed) -> bool) -> Option<Culprit> {
+pub fn last(blame: &Blame, path: &Path, since: Instant, fits: fn(&Deed) -> bool) -> Option<Deed> {
     let own = std::process::id() as i32;
+    let takes_along = |deed: &Deed| {
+        // What was made or renamed to a name above does not take the path away by itself.
+        matches!(deed.kind, DeedKind::Removed | DeedKind::MovedAway { .. } | DeedKind::Attributes)
+    };
     let on_path = |deed: &Deed| {
         let done_to = deed.folder.join(&deed.name);
-        // What was made or renamed to a name above does not take the path away by itself.
-        path == done_to
-            || path.starts_with(&done_to)
-                && matches!(deed.kind, DeedKind::Removed | DeedKind::MovedAway { .. } | DeedKind::Attributes)
+        path == done_to || path.starts_with(&done_to) && takes_along(deed)
     };
-    let deeds = blame.deeds_since(since);
+    let mut deeds = blame.deeds_since(since);
+    deeds.retain(|deed| deed.who.pid != own && on_path(deed) && fits(deed));
     // The one that took the dentry away counts for more than the one that put another there.
-    let takes = |deed: &&Deed| deed.kind != DeedKind::Created;
-    let mine = || deeds.iter().filter(|deed| deed.who.pid != own && on_path(deed) && fits(deed));
-    let deed = mine().rfind(takes).or_else(|| mine().next_back())?;
+    let at = deeds.iter().rposition(|deed| deed.kind != DeedKind::Created).or(deeds.len().checked_sub(1))?;
+    Some(deeds.swap_remove(at))
+}
+
+/// Who did a deed.
+pub fn named(deed: &Deed) -> Culprit {
     let who = deed.who.clone();
-    Some(Culprit { pid: who.pid, name: who.name, exe: who.exe, uid: who.uid })
+    Culprit { pid: who.pid, name: who.name, exe: who.exe, uid: who.uid }
 }
 
 impl Supervisor {
@@ -122,9 +127,9 @@ impl Supervisor {
             // Another verdict has come since: that one has, or awaits, its own.
             let socket = socket.filter(|s| s.spell.as_ref().is_some_and(|spell| spell.event == open.event));
             let Some(socket) = socket.filter(|s| s.culprit.is_none()) else { return false };
-            match culprit(blame, socket) {
-                Some(culprit) => {
-                    found.push((open.service.clone(), open.index, culprit));
+            match socket.verdict.and_then(|verdict| deed(blame, socket, verdict)) {
+                Some(deed) => {
+                    found.push((open.service.clone(), open.index, named(&deed)));
                     false
                 }
                 None => open.until > now,

@@ -18,6 +18,7 @@ mod reasons;
 mod recovery;
 mod register;
 mod service;
+mod settling;
 mod socket;
 mod sweep;
 mod waiters;

@@ -40,6 +40,8 @@ pub struct Socket {
     pub witness: Option<Arc<Witness>>,
     /// Before the audit that last called it `ok`: whoever did it since did it later.
     pub well_at: Option<Instant>,
+    /// Since when it is not in order, while that may be a reload.
+    pub missed: Option<Instant>,
     /// The last that the folder's watch saw of the name was that something was renamed to it.
     pub moved_in: bool,
     /// The generation that was last seen `ok` here.
@@ -114,6 +116,7 @@ impl Socket {
             self.witness = None;
         }
         self.verdict = Some(finding.verdict);
+        self.missed = None;
         self.reason = reason;
         self.inode = finding.listener.as_ref().map(|l| l.inode);
         self.queue = finding.listener.as_ref().map(|l| (l.pending, l.backlog));
@@ -222,6 +225,7 @@ pub fn declared(spec: &Spec, root: &Path, before: &[Socket]) -> Vec<Socket> {
             dentry: None,
             witness: None,
             well_at: None,
+            missed: None,
             moved_in: false,
             served: before.and_then(|b| b.served),
             pid: None,
