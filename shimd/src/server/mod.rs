@@ -7,7 +7,8 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `socket` | binding, and removing no file but our own |
+//! | `socket`, `accept` | binding; accepting, from a listener that lost its place too |
+//! | `control`, `pin` | the socket's names: put back when lost, removed at the end |
 //! | `clients` | who has a seat |
 //! | `connection` | one client: its protocol, its refusal, its end |
 //! | `lines`, `http` | the two framings |
@@ -15,8 +16,10 @@
 //! | `dispatch`, `streams` | calls as tasks; those that go on telling |
 //! | `methods`, `schema`, `openrpc` | the table of methods, and the document made from it |
 
+mod accept;
 mod clients;
 mod connection;
+mod control;
 mod deadline;
 mod dispatch;
 mod http;
@@ -25,6 +28,7 @@ mod lines;
 mod message;
 mod methods;
 mod openrpc;
+mod pin;
 mod schema;
 mod socket;
 mod streams;
@@ -44,9 +48,12 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use accept::Listeners;
 use clients::Clients;
+use control::Names;
+pub use control::{ControlHandle, RestoreError, Restored};
 pub use limits::Limits;
-use socket::ControlSocket;
+pub use pin::PinError;
 pub use socket::{Endpoint, ServerError};
 
 /// How long accepting pauses after it failed: descriptors or memory ran out, and only time frees them.
@@ -103,10 +110,12 @@ impl<H> Shared<H> {
 
 /// A bound control socket.
 ///
-/// Dropping it, and the future of [`Server::serve`], removes the socket's dentry if it is still this socket's.
+/// Dropping it, and the future of [`Server::serve`], removes the socket's dentry and pin if they are still this socket's.
 #[derive(Debug)]
 pub struct Server {
-    socket: ControlSocket,
+    /// Dropped first: while the listener is open, its names are known by its inode.
+    names: Names,
+    listeners: Listeners,
     limits: Limits,
 }
 
@@ -114,12 +123,13 @@ impl Server {
     /// Binds and listens, with mode 0600 from the first moment. Call it within a tokio runtime.
     ///
     /// The folder exists and is the caller's; whatever a dead daemon left at `path` was removed before: this removes
-    /// nothing.
+    /// nothing there. The socket is then pinned, where that can be: see [`ControlHandle::pin_trouble`].
     ///
     /// # Errors
     /// [`ServerError`], which says what is in the way.
     pub fn bind(path: &Path) -> Result<Server, ServerError> {
-        Ok(Server { socket: ControlSocket::bind(path)?, limits: Limits::default() })
+        let (names, first, successors) = Names::bind(path)?;
+        Ok(Server { names, listeners: Listeners::new(first, successors), limits: Limits::default() })
     }
 
     /// Other limits than the default.
@@ -128,15 +138,15 @@ impl Server {
         Server { limits, ..self }
     }
 
-    /// How to find the socket again, for an audit.
-    pub fn endpoint(&self) -> &Endpoint {
-        self.socket.endpoint()
+    /// To look after the socket while the server serves.
+    pub fn control(&self) -> ControlHandle {
+        self.names.handle().clone()
     }
 
-    /// Serves until `stop` resolves; then removes the dentry, lets calls under way end within [`Limits::drain`], and
+    /// Serves until `stop` resolves; then removes the dentry and the pin, lets calls under way end within [`Limits::drain`], and
     /// closes every connection.
-    pub async fn serve<H: Handler>(self, handler: Arc<H>, stop: impl Future<Output = ()>) {
-        let Server { socket, limits } = self;
+    pub async fn serve<H: Handler>(mut self, handler: Arc<H>, stop: impl Future<Output = ()>) {
+        let limits = self.limits;
         let (close, closing) = watch::channel(false);
         let shared = Arc::new(Shared { handler, limits, closing });
         let clients = Clients::new(limits);
@@ -152,8 +162,8 @@ impl Server {
                         tracing::error!(%error, "a connection's task panicked");
                     }
                 }
-                accepted = socket.listener().accept() => match accepted {
-                    Ok((stream, _)) => {
+                accepted = self.listeners.accept() => match accepted {
+                    Ok(stream) => {
                         failing = false;
                         match admit(&stream, &clients) {
                             Ok(client) => {
@@ -180,7 +190,7 @@ impl Server {
                 },
             }
         }
-        drop(socket);
+        drop(self);
         close.send_replace(true);
         let ended = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(limits.drain, ended).await.is_err() {

@@ -1,13 +1,11 @@
-//! The control socket's file: bound with its mode already set, known by its inode, removed only if it is still ours.
+//! Binding the control socket: with its mode already set, removing nothing, and known by its inode from then on.
 //!
 //! - The mode is set on the socket before `bind`, so there is no moment at which the dentry is wider than 0600
 //!   (unix(7): the dentry takes the socket inode's mode, less the umask).
 //! - `bind` never removes anything. What a dead daemon left behind is cleaned by the caller, who holds the home's lock.
 //! - A path over 107 bytes does not fit `sun_path`: it is reached as `/proc/self/fd/<folder>/<name>`.
-//! - At the end the dentry is removed only if its device and inode are those of the bind. While the listener is open
-//!   no other file can have that inode number, so the comparison is proof.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -17,8 +15,9 @@ use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use interprocess::os::unix::uds_local_socket::tokio::Listener;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use thiserror::Error;
+
+use super::pin::Inode;
 
 /// The longest path that `struct sockaddr_un` holds, in bytes, without its NUL (unix(7)).
 const SUN_PATH: usize = 107;
@@ -83,7 +82,7 @@ pub enum ServerError {
 pub struct Endpoint {
     /// The absolute path.
     pub path: PathBuf,
-    /// The listener's descriptor, open as long as the server serves.
+    /// The listener's descriptor, open as long as the server serves and does not bind anew.
     pub fd: RawFd,
     /// The kernel socket's inode, as sock_diag and `ss -e` show it.
     pub socket_inode: u64,
@@ -93,60 +92,42 @@ pub struct Endpoint {
     pub ino: u64,
 }
 
-/// A bound, listening control socket. Dropping it removes its dentry, if that is still this socket's, and then closes it.
-#[derive(Debug)]
-pub(super) struct ControlSocket {
-    listener: Listener,
-    folder: OwnedFd,
-    name: OsString,
-    endpoint: Endpoint,
-}
-
-impl ControlSocket {
-    pub(super) fn bind(path: &Path) -> Result<Self, ServerError> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(ServerError::NotAPath { path: path.into() });
-        };
-        if !path.is_absolute() {
-            return Err(ServerError::NotAPath { path: path.into() });
-        }
-        let folder =
-            nix::fcntl::open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-                .map_err(|errno| ServerError::Folder { path: parent.into(), source: errno.into() })?;
-        let listener = listen(path, name, &folder)?;
-
-        let lost = |errno: nix::Error| ServerError::Lost { path: path.into(), source: errno.into() };
-        let dentry = fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(lost)?;
-        let socket = fstat(&listener).map_err(lost)?;
-        let endpoint = Endpoint {
-            path: path.into(),
-            fd: listener.as_fd().as_raw_fd(),
-            socket_inode: socket.st_ino,
-            dev: dentry.st_dev,
-            ino: dentry.st_ino,
-        };
-        Ok(ControlSocket { listener, folder, name: name.into(), endpoint })
-    }
-
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    pub(super) fn listener(&self) -> &tokio::net::UnixListener {
-        self.listener.inner()
+impl Endpoint {
+    /// The dentry's inode.
+    pub(super) fn inode(&self) -> Inode {
+        (self.dev, self.ino)
     }
 }
 
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        let name = self.name.as_os_str();
-        // What cannot be looked at or removed stays: the next daemon cleans it.
-        if let Ok(dentry) = fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-            && (dentry.st_dev, dentry.st_ino) == (self.endpoint.dev, self.endpoint.ino)
-        {
-            let _ = unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir);
-        }
+/// The folder and the name of a control socket's path.
+pub(super) fn split(path: &Path) -> Result<(&Path, &OsStr), ServerError> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if path.is_absolute() => Ok((parent, name)),
+        _ => Err(ServerError::NotAPath { path: path.into() }),
     }
+}
+
+/// Opens the folder that holds the socket, only to name things in it.
+pub(super) fn open_folder(path: &Path) -> Result<OwnedFd, ServerError> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty())
+        .map_err(|errno| ServerError::Folder { path: path.into(), source: errno.into() })
+}
+
+/// Binds `path`, which is `name` in `folder`, and listens.
+pub(super) fn bind(path: &Path, name: &OsStr, folder: &OwnedFd) -> Result<(Listener, Endpoint), ServerError> {
+    let listener = listen(path, name, folder)?;
+    let lost = |errno: nix::Error| ServerError::Lost { path: path.into(), source: errno.into() };
+    let dentry = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(lost)?;
+    let socket = fstat(&listener).map_err(lost)?;
+    let endpoint = Endpoint {
+        path: path.into(),
+        fd: listener.as_fd().as_raw_fd(),
+        socket_inode: socket.st_ino,
+        dev: dentry.st_dev,
+        ino: dentry.st_ino,
+    };
+    Ok((listener, endpoint))
 }
 
 fn listen(path: &Path, name: &OsStr, folder: &OwnedFd) -> Result<Listener, ServerError> {

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic)] // a helper's failure is its test's failure
 
 mod bind;
+mod control;
 mod http;
 mod limits;
 mod lines;

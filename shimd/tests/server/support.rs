@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use shimd::server::{Endpoint, Handler, Limits, Server};
+use shimd::server::{ControlHandle, Endpoint, Handler, Limits, Server};
 use shimd_api::event::{EventDetail, EventKind, EventRow};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
@@ -188,6 +188,7 @@ impl Handler for Fake {
 pub struct Fixture {
     pub handler: Arc<Fake>,
     pub endpoint: Endpoint,
+    pub control: ControlHandle,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
     _folder: Folder,
@@ -206,20 +207,22 @@ impl Fixture {
         let folder = Folder::new();
         let handler = Arc::new(handler);
         let server = Server::bind(&folder.path().join("rpc.sock")).expect("bound").with_limits(limits);
-        let endpoint = server.endpoint().clone();
+        let control = server.control();
+        let endpoint = control.endpoint();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(handler.clone(), async {
             let _ = stopped.await;
         }));
-        Fixture { handler, endpoint, stop: Some(stop), task: Some(task), _folder: folder }
+        Fixture { handler, endpoint, control, stop: Some(stop), task: Some(task), _folder: folder }
     }
 
+    /// The control socket's path.
     pub fn path(&self) -> &Path {
         &self.endpoint.path
     }
 
     pub async fn connect(&self) -> Wire {
-        Wire { stream: UnixStream::connect(self.path()).await.expect("connected"), unread: Vec::new() }
+        Wire::new(UnixStream::connect(self.path()).await.expect("connected"))
     }
 
     /// Tells the server to stop, without waiting for it.
@@ -240,6 +243,10 @@ pub struct Wire {
 }
 
 impl Wire {
+    pub fn new(stream: UnixStream) -> Self {
+        Wire { stream, unread: Vec::new() }
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         soon("a write", self.stream.write_all(bytes.as_ref())).await.expect("written");
     }
