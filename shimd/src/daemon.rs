@@ -97,9 +97,11 @@ fn start() -> Result<(), StartError> {
         let control = home.control_socket();
         // The lock is ours: whatever socket lies there belongs to a dead daemon.
         clean::remove_socket(&control, &|_| true)?;
-        let (supervisor, handle) = Supervisor::build(Parts { home: home.clone(), root, store, loaded })?;
         let server = Server::bind(&control)?;
-        tracing::info!("shimd {} listens on {}", env!("CARGO_PKG_VERSION"), control.display());
+        let control = server.control();
+        let (supervisor, handle) =
+            Supervisor::build(Parts { home: home.clone(), root, store, loaded, control })?;
+        tracing::info!("shimd {} listens on {}", env!("CARGO_PKG_VERSION"), home.control_socket().display());
         let supervising = tokio::spawn(supervisor.run());
         tokio::spawn(end_at_signal(handle.clone()));
         // The supervisor ends when it was told to; the server then lets the answers on their way be written.

@@ -375,6 +375,9 @@ impl Supervisor {
                     if kind == Change::Folder {
                         self.blame_again(&folder);
                     }
+                    if self.control.path().parent() == Some(&folder) {
+                        self.mind_control();
+                    }
                     for service in self.folders.get(&folder).into_iter().flatten() {
                         let Some(found) = self.services.get_mut(service) else { continue };
                         if let Some(name) = &name {
@@ -408,11 +411,13 @@ impl Supervisor {
                 self.folders.entry(folder.to_owned()).or_default().insert(name.clone());
             }
         }
-        let folders: BTreeSet<PathBuf> = self.folders.keys().cloned().collect();
+        let mut folders: BTreeSet<PathBuf> = self.folders.keys().cloned().collect();
+        folders.extend(self.control.path().parent().map(PathBuf::from));
         self.watcher.set(&folders);
         let mut wanted = Wanted::new();
         let paths = self.services.values().flat_map(|s| &s.sockets).filter(|s| s.path.is_absolute());
         paths.for_each(|s| culprits::names_on(&s.path, &mut wanted));
+        culprits::names_on(self.control.path(), &mut wanted);
         self.blame_folders(wanted);
         let sockets: usize = self.services.values().map(|s| s.sockets.len()).sum();
         self.holds = (sockets as u64) < limits::nofile() / 2;

@@ -26,6 +26,7 @@ impl Supervisor {
             self.readiness(),
             self.store_row(),
             self.files(),
+            self.control_row(),
         ];
         rows.extend(
             self.logs.troubles().into_iter().map(|t| ill("logs", t, "see that the log folder is writable")),

@@ -8,6 +8,7 @@
 mod audits;
 mod clock;
 mod commands;
+mod control;
 mod culprits;
 mod doctor;
 mod effects;
@@ -37,6 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::core::machine::{Action, Deps, Event, Next, Phase, Timer};
 use crate::core::policy;
 use crate::logs::Logs;
+use crate::server::ControlHandle;
 use crate::store::{Loaded, Store, Write};
 use crate::sys::blame::{Blame, BlameError};
 use crate::sys::cgroup::Cgroups;
@@ -48,6 +50,7 @@ use crate::sys::watch::Watcher;
 
 use audits::AuditThread;
 use clock::{Alarm, Clock};
+use control::Control;
 use effects::Outcome;
 use events::Events;
 use service::Service;
@@ -117,6 +120,7 @@ pub struct Supervisor {
     notify: Option<Notify>,
     /// Or why process trees have none.
     cgroups: Result<Cgroups, String>,
+    control: Control,
     logs: Logs,
     home: Home,
     root: PathBuf,
@@ -140,6 +144,8 @@ pub struct Parts {
     pub store: Store,
     /// What it held.
     pub loaded: Loaded,
+    /// The control socket.
+    pub control: ControlHandle,
 }
 
 /// Why the supervisor cannot begin.
@@ -159,7 +165,7 @@ pub enum BuildError {
 impl Supervisor {
     /// Puts the parts together, within a tokio runtime; the store's services are found again when it runs.
     pub fn build(parts: Parts) -> Result<(Supervisor, Handle), BuildError> {
-        let Parts { home, root, store, loaded } = parts;
+        let Parts { home, root, store, loaded, control } = parts;
         let (sender, inbox) = mpsc::unbounded_channel();
         let tag = tree::home_tag(&home.run);
         let mut troubles = BTreeMap::new();
@@ -195,6 +201,7 @@ impl Supervisor {
             reaper: reaper::start()?,
             notify,
             cgroups,
+            control: Control::new(control),
             logs: Logs::start(home.logs()),
             boot_id: boot_id().to_owned(),
             home,
@@ -225,6 +232,7 @@ impl Supervisor {
             }
             let until = self.next_period.min(self.next_queues);
             let until = self.clock.next().map_or(until, |at| at.min(until));
+            let until = self.control.next.map_or(until, |at| at.min(until));
             let until = self.next_progress().map_or(until, |at| at.min(until));
             tokio::select! {
                 biased;
@@ -402,6 +410,9 @@ impl Supervisor {
 
     fn on_time(&mut self) {
         let now = Instant::now();
+        if self.control.next.is_some_and(|at| at <= now) {
+            self.mind_control();
+        }
         while let Some((name, alarm)) = self.clock.due(now) {
             match alarm {
                 Alarm::Machine(timer) => {
@@ -424,6 +435,8 @@ impl Supervisor {
         }
         if now >= self.next_period {
             self.next_period = now + PERIOD;
+            self.mind_control();
+            self.renew_control_pin();
             self.audit_all();
         }
     }
