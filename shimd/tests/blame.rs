@@ -390,7 +390,7 @@ fn drop_ends_the_threads_and_closes_all() {
         run!("rm", path);
     }
     watch.settle(home.path());
-    until("no pidfd left open", || (descriptors() <= before + 2).then_some(()));
+    until("no pidfd left open", || (descriptors() <= before + 3).then_some(()));
     drop(watch);
     assert_eq!((threads(), descriptors()), (0, before));
 }

@@ -156,6 +156,8 @@ pub struct Blame {
 #[derive(Debug)]
 struct Shared {
     fanotify: Fanotify,
+    /// Readable while a thread reads and looks.
+    looking: EventFd,
     marks: Mutex<Marks>,
     ring: Mutex<Ring>,
 }
@@ -175,10 +177,11 @@ impl Blame {
         let fail = |action| move |errno| BlameError { action, errno };
         let fanotify = Fanotify::init(init_flags(), EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)
             .map_err(fail("fanotify_init"))?;
-        let end = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
-        let end = Arc::new(end.map_err(fail("eventfd"))?);
+        let eventfd = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let end = Arc::new(eventfd().map_err(fail("eventfd"))?);
+        let looking = eventfd().map_err(fail("eventfd"))?;
         let mask = mask(&fanotify);
-        let shared = Arc::new(Shared { fanotify, marks: Mutex::default(), ring: Mutex::default() });
+        let shared = Arc::new(Shared { fanotify, looking, marks: Mutex::default(), ring: Mutex::default() });
         let turn = Arc::new(Mutex::new(Turn::new(notify)));
         let mut blame = Blame { shared, setting: Mutex::default(), mask, end, threads: Vec::new() };
         for processor in [None].into_iter().chain(reader::processors().into_iter().map(Some)) {

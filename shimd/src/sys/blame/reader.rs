@@ -4,7 +4,8 @@
 //! is awake, `rm` has exited. So each processor has a thread of its own besides. An event wakes them all, and the one
 //! on the doer's processor has a real-time priority: the doer gets no further than the end of its system call before
 //! that thread has had its turn. Where another has begun already, it waits *without sleeping*, so that the doer
-//! still cannot go on.
+//! still cannot go on. By then the event may be read, and poll(2) would go back to sleep over an empty queue: so whoever
+//! has the turn makes `looking` readable before it reads.
 //!
 //! That is too dear where a folder is busy with other names: in a flood of events only the one thread reads.
 //!
@@ -20,6 +21,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::eventfd::EventFd;
+use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, read};
 
 use super::deeds::claims;
@@ -29,15 +31,14 @@ use super::{Shared, lock};
 
 /// Some forty events at a time: each brings a descriptor along, and the last one waits for the first one's look.
 const BUFFER: usize = 4096;
-/// How long a thread waits without sleeping. A look takes some tens of microseconds; longer only where the processor of
-/// the thread that looks was itself taken away, by a hypervisor.
+/// How long a thread waits without sleeping: a look takes some tens of microseconds.
 const HOLD: Duration = Duration::from_millis(5);
 /// More than this many events within [`WINDOW`] are a flood.
 const FLOOD: usize = 500;
 const WINDOW: Duration = Duration::from_millis(100);
 /// How long the processors' own threads stay away after a flood.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long to wait where reading fails, so as not to take the processor from everybody.
+/// How long to wait where waiting or reading fails, so as not to take the processor from everybody.
 const AGAIN: Duration = Duration::from_millis(100);
 /// The most processors that have a thread of their own.
 const PROCESSORS: usize = 64;
@@ -95,6 +96,8 @@ pub(super) fn processors() -> Vec<usize> {
 
 /// Reads until `end` is written to, on one processor or anywhere.
 pub(super) fn run(shared: &Shared, end: &EventFd, turn: &Mutex<Turn>, processor: Option<usize>) {
+    // The daemon's handlers are for its ordinary threads. Cannot fail.
+    let _ = SigSet::all().thread_block();
     hurry();
     if let Some(processor) = processor {
         stay_on(processor);
@@ -107,17 +110,27 @@ pub(super) fn run(shared: &Shared, end: &EventFd, turn: &Mutex<Turn>, processor:
             let _ = poll(&mut fds, PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX));
             pause = Duration::ZERO;
         }
-        let mut fds = [
-            PollFd::new(end.as_fd(), PollFlags::POLLIN),
-            PollFd::new(shared.fanotify.as_fd(), PollFlags::POLLIN),
-        ];
-        let polled = poll(&mut fds, PollTimeout::NONE);
-        let [ended, _] = fds;
+        let mut fds = [end.as_fd(), shared.fanotify.as_fd(), shared.looking.as_fd()]
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        if let Err(errno) = poll(&mut fds, PollTimeout::NONE)
+            && errno != Errno::EINTR
+        {
+            tracing::debug!(error = errno.desc(), "cannot wait for fanotify; trying again");
+            pause = AGAIN;
+            continue;
+        }
+        let [ended, ..] = fds;
         if ended.any().unwrap_or(true) {
             return;
         }
         let mut turn = wait_awake(turn);
-        match polled.and_then(|_| read(&shared.fanotify, &mut buffer)) {
+        // Asked first: who raises `looking` for nothing wakes the others for nothing, and they do the same in turn.
+        if !readable(shared) {
+            continue;
+        }
+        // Neither can fail: it is one, or none.
+        let _ = shared.looking.write(1);
+        match read(&shared.fanotify, &mut buffer) {
             Ok(length) => {
                 let flooded = turn.take_in(shared, buffer.get(..length).unwrap_or_default());
                 if flooded && processor.is_some() {
@@ -130,7 +143,13 @@ pub(super) fn run(shared: &Shared, end: &EventFd, turn: &Mutex<Turn>, processor:
                 pause = AGAIN;
             }
         }
+        let _ = shared.looking.read();
     }
+}
+
+fn readable(shared: &Shared) -> bool {
+    let mut fds = [PollFd::new(shared.fanotify.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Waits for the turn, and keeps the processor from the doer meanwhile, for a while.

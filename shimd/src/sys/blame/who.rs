@@ -145,6 +145,10 @@ mod tests {
         let process = PidFd::open(pid).unwrap();
         let held = process.as_fd().try_clone_to_owned().unwrap();
         let (mut witness, now) = (Witness::new(), Instant::now());
+        // `spawn` returns in the midst of the exec: the environ comes a moment later.
+        while environ_mark(pid).is_none() && now.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
         let alive = witness.name(pid, Some(&held), now);
         child.kill().unwrap();
         while process.is_alive() {
