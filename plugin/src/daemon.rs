@@ -9,7 +9,7 @@ use nu_plugin::EngineInterface;
 use nu_protocol::LabeledError;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
-use shimd_api::{Client, ClientError};
+use shimd_api::{Client, ClientError, Follow};
 
 use crate::error::{self, Blame};
 use crate::plugin::VERSION;
@@ -46,7 +46,8 @@ impl<'a> Daemon<'a> {
     /// `proc::no_daemon` if none could be started, `proc::version` if it is of another version.
     pub fn started(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
         let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
-        let client = match Client::connect(&home.control_socket(), CONNECT) {
+        let socket = home.control_socket();
+        let client = match Client::connect(&socket, CONNECT) {
             Err(ClientError::NoDaemon { .. }) => launch::start(engine, &home, &blame)?,
             other => other.map_err(|error| error::request(error, &blame))?,
         };
@@ -61,8 +62,8 @@ impl<'a> Daemon<'a> {
     /// `proc::no_daemon` if none does.
     pub fn of_any_version(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
         let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
-        let client = Client::connect(&home.control_socket(), CONNECT)
-            .map_err(|error| error::request(error, &blame))?;
+        let socket = home.control_socket();
+        let client = Client::connect(&socket, CONNECT).map_err(|error| error::request(error, &blame))?;
         Ok(Daemon { engine, client, blame })
     }
 
@@ -107,12 +108,29 @@ impl<'a> Daemon<'a> {
         })
     }
 
+    /// One request that a stream of notifications follows, for which the connection is kept.
+    ///
+    /// # Errors
+    /// As [`Daemon::ask`].
+    pub fn follow<T: DeserializeOwned>(
+        self,
+        method: &str,
+        params: Json,
+    ) -> Result<(T, Follow), LabeledError> {
+        let cancelled = || self.engine.signals().interrupted();
+        let (answer, follow) = self
+            .client
+            .follow(method, params, ANSWER, &cancelled)
+            .map_err(|error| error::request(error, &self.blame))?;
+        Ok((understood(method, answer, &self.blame)?, follow))
+    }
+
     /// The rows of an answer.
     ///
     /// # Errors
     /// `proc::version`: the daemon speaks another dialect, whatever version it says it is.
     pub fn understand<T: DeserializeOwned>(&self, method: &str, answer: Json) -> Result<T, LabeledError> {
-        serde_json::from_value(answer).map_err(|problem| error::odd_answer(method, &problem, self.blame.head))
+        understood(method, answer, &self.blame)
     }
 
     fn check_version(&mut self) -> Result<(), LabeledError> {
@@ -120,6 +138,10 @@ impl<'a> Daemon<'a> {
         let version = info.get("version").and_then(Json::as_str).unwrap_or("of no known version");
         if same_release(version, VERSION) { Ok(()) } else { Err(error::version(version, self.blame.head)) }
     }
+}
+
+fn understood<T: DeserializeOwned>(method: &str, answer: Json, blame: &Blame) -> Result<T, LabeledError> {
+    serde_json::from_value(answer).map_err(|problem| error::odd_answer(method, &problem, blame.head))
 }
 
 /// Whether two versions are of one release, that is, have the same major and minor number.

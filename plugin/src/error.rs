@@ -5,7 +5,7 @@
 //!
 //! | code | when |
 //! | --- | --- |
-//! | `proc::no_daemon` | a `shimd` was needed, and none could be started |
+//! | `proc::no_daemon` | a `shimd` was needed, and none could be started; or it ended while it was followed |
 //! | `proc::version` | the `shimd` that runs is of another version than this plugin |
 //! | `proc::bad_home` | the environment names no usable home: a relative `SHIMD_HOME`, say |
 //! | `proc::bad_input` | an argument or the pipeline is not of the kind that the command takes |
@@ -93,6 +93,17 @@ pub fn version(daemon: &str, head: Span) -> LabeledError {
 /// No daemon could be started.
 pub fn no_start(problem: String, head: Span, help: &str) -> LabeledError {
     labelled(kind::NO_DAEMON, problem, "needs a running shimd", head, help)
+}
+
+/// The daemon went while its events were followed.
+pub fn daemon_ended(head: Span) -> LabeledError {
+    labelled(
+        kind::NO_DAEMON,
+        "shimd ended, and its events with it".into(),
+        "followed until now",
+        head,
+        "proc shim start, then follow again; what happened meanwhile: proc events --since",
+    )
 }
 
 /// An answer that is not as the wire types have it.

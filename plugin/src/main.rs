@@ -3,16 +3,23 @@
 mod commands;
 mod daemon;
 mod error;
+mod follow;
 mod input;
 mod launch;
+mod line;
+mod live;
 mod place;
 mod plugin;
 mod progress;
+mod readers;
 mod signature;
+mod stop;
 #[cfg(test)]
 mod testing;
+mod text;
 mod value;
 
 fn main() {
-    nu_plugin::serve_plugin(&plugin::Proc, nu_plugin::MsgPackSerializer);
+    let plugin = plugin::Proc::default();
+    nu_plugin::serve_plugin(&plugin, readers::Listening::new(plugin.readers.clone()));
 }

@@ -3,6 +3,7 @@
 use nu_plugin::{Plugin, PluginCommand};
 
 use crate::commands::{
+    events::Events,
     help::Overview,
     list::List,
     register::Register,
@@ -15,9 +16,14 @@ use crate::commands::{
     stop::Stop,
     unregister::Unregister,
 };
+use crate::readers::Readers;
 
-/// The plugin. It keeps no state: Nushell ends it after ten idle seconds.
-pub struct Proc;
+/// The plugin. Nushell ends it after ten idle seconds, so it keeps nothing beyond its open streams.
+#[derive(Default)]
+pub struct Proc {
+    /// Who reads them.
+    pub readers: Readers,
+}
 
 /// The version of this plugin, of which major and minor must be the daemon's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -38,6 +44,7 @@ impl Plugin for Proc {
             Box::new(Stop),
             Box::new(Restart),
             Box::new(SocketCheck),
+            Box::new(Events),
             Box::new(ResetFailed),
             Box::new(ShimStart),
             Box::new(ShimStop),

@@ -32,6 +32,21 @@ impl FakeDaemon {
         self.home.path()
     }
 
+    /// Tells the followers an event, without its `id`.
+    pub fn emit(&self, event: serde_json::Value) {
+        self.daemon.emit(event);
+    }
+
+    /// How many follow events.
+    pub fn followers(&self) -> usize {
+        self.daemon.followers()
+    }
+
+    /// Hangs up on the followers.
+    pub fn end_streams(&self) {
+        self.daemon.end_streams();
+    }
+
     /// What it was asked, `shim.info` left out.
     pub fn requests(&self) -> Vec<serde_json::Value> {
         self.daemon.requests()

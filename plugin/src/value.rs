@@ -8,8 +8,12 @@
 //! | a list of rows | a table |
 //! | `null` | `nothing` |
 
-use nu_protocol::{PipelineData, PipelineMetadata, Record, Span, Value, record};
+use nu_protocol::{
+    LabeledError, ListStream, PipelineData, PipelineMetadata, Record, ShellError, Signals, Span, Value,
+    record,
+};
 use serde_json::Value as Json;
+use shimd_api::event::{EventDetail, EventRow};
 use shimd_api::wire::{
     ActionRow, ChangeRow, Culprit, InstanceRow, RestartRow, ServiceRow, ShimInfo, SocketRow, StateRow,
     StatusRecord,
@@ -27,6 +31,19 @@ pub trait ToValue {
 /// A table of rows, whose key columns get their width first.
 pub fn table<T: ToValue>(rows: &[T], span: Span) -> PipelineData {
     PipelineData::value(list(rows, span), Some(key_columns(T::KEYS, span)))
+}
+
+/// A table whose rows come as they happen. An error is its last row.
+pub fn stream<T: ToValue>(
+    rows: impl Iterator<Item = Result<T, LabeledError>> + Send + 'static,
+    span: Span,
+) -> PipelineData {
+    let rows = rows.map(move |row| match row {
+        Ok(row) => row.to_value(span),
+        Err(error) => Value::error(ShellError::from(error), span),
+    });
+    // Ctrl-C is seen to by the rows.
+    PipelineData::list_stream(ListStream::new(rows, span, Signals::empty()), Some(key_columns(T::KEYS, span)))
 }
 
 /// Metadata that tells `table` which columns to give their width first.
@@ -186,6 +203,52 @@ impl ToValue for ShimInfo {
     }
 }
 
+impl ToValue for EventRow {
+    const KEYS: &'static [&'static str] = &["time", "service", "kind", "detail"];
+
+    fn to_value(&self, span: Span) -> Value {
+        Value::record(
+            record! {
+                "time" => time(&self.time, span),
+                "service" => maybe(self.service.as_deref(), text, span),
+                "kind" => text(self.kind.as_str(), span),
+                "detail" => detail(&self.detail, span),
+            },
+            span,
+        )
+    }
+}
+
+/// Only what applies.
+fn detail(detail: &EventDetail, span: Span) -> Value {
+    let mut record = Record::new();
+    let texts = [
+        ("socket", &detail.socket),
+        ("path", &detail.path),
+        ("verdict", &detail.verdict),
+        ("status", &detail.status),
+        ("was", &detail.was),
+    ];
+    for (column, cell) in texts {
+        if let Some(cell) = cell {
+            record.push(column, text(cell, span));
+        }
+    }
+    if let Some(lasted) = detail.lasted {
+        record.push("lasted", measured(lasted, span));
+    }
+    if let Some(reason) = &detail.reason {
+        record.push("reason", text(reason, span));
+    }
+    if let Some(id) = detail.pid {
+        record.push("pid", pid(id, span));
+    }
+    if let Some(who) = &detail.culprit {
+        record.push("culprit", culprit(who, span));
+    }
+    Value::record(record, span)
+}
+
 fn culprit(culprit: &Culprit, span: Span) -> Value {
     Value::record(
         record! {
@@ -223,13 +286,18 @@ fn text(text: &str, span: Span) -> Value {
 /// A measured duration. Nushell shows every unit down to the nanosecond, which is noise in the reader's way: two units
 /// will do, and whole seconds from a minute on.
 fn measured(ns: i64, span: Span) -> Value {
+    Value::duration(readable(ns), span)
+}
+
+/// What is left of a duration when it is rounded so.
+pub fn readable(ns: i64) -> i64 {
     let unit = match ns {
         60_000_000_000.. => 1_000_000_000,
         1_000_000_000..60_000_000_000 => 1_000_000,
         1_000_000..1_000_000_000 => 1_000,
         ..1_000_000 => 1,
     };
-    Value::duration(ns / unit * unit, span)
+    ns / unit * unit
 }
 
 fn pid(pid: i32, span: Span) -> Value {
@@ -245,7 +313,7 @@ fn count(count: u64, span: Span) -> Value {
 }
 
 /// A time of the wire; text that is no time stays text.
-fn time(rfc3339: &str, span: Span) -> Value {
+pub fn time(rfc3339: &str, span: Span) -> Value {
     rfc3339.parse().map_or_else(|_| text(rfc3339, span), |time| Value::date(time, span))
 }
 

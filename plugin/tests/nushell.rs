@@ -12,7 +12,7 @@ mod folder;
 #[path = "nushell/world.rs"]
 mod world;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,6 +36,11 @@ const TESTS: &[Test] = &[
     ("key_columns_survive_a_narrow_terminal", key_columns_survive_a_narrow_terminal),
     ("progress_is_silent_without_a_terminal", progress_is_silent_without_a_terminal),
     ("ctrl_c_ends_a_wait", ctrl_c_ends_a_wait),
+    ("ctrl_c_ends_each_stream", ctrl_c_ends_each_stream),
+    ("raw_lines_come_at_once", raw_lines_come_at_once),
+    ("a_reader_that_goes_lets_the_daemon_go", a_reader_that_goes_lets_the_daemon_go),
+    ("a_shell_that_goes_leaves_nothing_behind", a_shell_that_goes_leaves_nothing_behind),
+    ("the_daemons_end_is_read_from_details", the_daemons_end_is_read_from_details),
     ("a_command_that_acts_starts_a_daemon", a_command_that_acts_starts_a_daemon),
     ("a_pipe_is_not_held_by_the_daemon", a_pipe_is_not_held_by_the_daemon),
     ("a_daemon_that_cannot_start_says_why", a_daemon_that_cannot_start_says_why),
@@ -70,8 +75,15 @@ fn examples_run() {
         examples.as_array().unwrap().iter().map(|example| example.as_str().unwrap()).collect();
     assert!(examples.len() > 20, "{examples:?}");
     for example in examples {
-        let world = World::good();
+        let world = World::with(Manner::Live);
         world.file("web.nuon", "{name: web, exec: [web], settle: 200ms}");
+        if example.ends_with("--follow --raw") {
+            let mut nu = world.start(example);
+            let lines: Vec<String> =
+                BufReader::new(nu.output()).lines().take(2).map(Result::unwrap).collect();
+            assert!(lines.iter().all(|line| line.contains(".sock ")), "{lines:?}");
+            continue;
+        }
         let ran = world.nu(&format!("{example} | to json -r"));
         assert!(ran.status.success(), "{example}\n{}", ran.stderr);
     }
@@ -172,6 +184,12 @@ fn key_columns_survive_a_narrow_terminal() {
     }
     let first = "proc list | metadata | get table_width_priority_columns";
     assert_eq!(world.json(first), json!(["name", "status", "health_reason"]));
+    let table = world.nu("proc events | table --width 60").stdout;
+    for part in ["time", "service", "kind", "detail", "verdict"] {
+        assert!(table.contains(part), "no {part} in\n{table}");
+    }
+    let raw = "proc events --raw | lines | length";
+    assert_eq!(world.json(raw), json!(2));
 }
 
 fn progress_is_silent_without_a_terminal() {
@@ -186,6 +204,77 @@ fn ctrl_c_ends_a_wait() {
     nu.interrupt();
     let ran = nu.ends_within(Duration::from_secs(2));
     assert!(ran.stderr.contains("cancelled"), "{}", ran.stderr);
+}
+
+fn ctrl_c_ends_each_stream() {
+    for (source, streams) in [
+        ("proc events --follow --raw", true),
+        ("proc events --follow", true),
+        ("proc events --follow | where kind == none", true),
+    ] {
+        let world = World::good();
+        // Nushell's own tables wait for their rows: what is printed tells that the stream has begun.
+        let mut nu = world.start(&format!("print begun; {source}"));
+        let mut begun = [0; 6];
+        nu.output().read_exact(&mut begun).unwrap();
+        world.wait(source, || !streams || world.daemon().followers() == 1);
+        nu.interrupt();
+        let ran = nu.ends_within(Duration::from_secs(5));
+        assert!(!ran.stderr.contains("panicked"), "{source}: {}", ran.stderr);
+        world.wait(source, || world.daemon().followers() == 0);
+    }
+}
+
+fn raw_lines_come_at_once() {
+    let world = World::good();
+    let mut nu = world.start("proc events --follow --raw --limit 1");
+    let mut lines = BufReader::new(nu.output()).lines().map(Result::unwrap);
+    let first = lines.next().unwrap();
+    assert!(first.contains("  web  verdict  rpc.sock ok -> dangling after 3min 2sec: "), "{first}");
+    for status in ["starting", "running"] {
+        world.daemon().emit(json!({ "time": "2026-01-02T03:04:06Z", "service": "web", "kind": "state",
+            "detail": { "status": status } }));
+        let line = lines.next().unwrap();
+        assert!(line.ends_with(&format!("  web  state  {status}")), "{line}");
+    }
+}
+
+fn a_reader_that_goes_lets_the_daemon_go() {
+    let world = World::with(Manner::Live);
+    for stream in ["proc events --follow", "proc events --follow --raw | lines"] {
+        let mut nu = world.start(&format!("{stream} | first 2 | length | print; sleep 1min"));
+        let mut told = [0; 2];
+        nu.output().read_exact(&mut told).unwrap();
+        assert_eq!(&told, b"2\n");
+        // No event happens any more, and the shell lives.
+        world.wait("the plugin to hang up", || world.daemon().followers() == 0);
+        nu.interrupt();
+        nu.ends_within(Duration::from_secs(5));
+    }
+}
+
+fn a_shell_that_goes_leaves_nothing_behind() {
+    let world = World::good();
+    let nu = world.start("proc events --follow");
+    world.wait("the follower", || world.daemon().followers() == 1);
+    let plugin = nu.children();
+    assert!(!plugin.is_empty());
+    // Killed, without a word to its plugin.
+    drop(nu);
+    world.wait("the plugin to hang up", || world.daemon().followers() == 0);
+    world.wait("its end", || !plugin.iter().any(|pid| world::lives(*pid)));
+}
+
+fn the_daemons_end_is_read_from_details() {
+    let world = World::good();
+    for source in ["proc events --follow", "proc events --follow --raw"] {
+        let nu = world.start(&format!("try {{ let all = ({source}); $all }} catch {{|e| $e.details.code }}"));
+        world.wait("the follower", || world.daemon().followers() == 1);
+        world.daemon().end_streams();
+        let ran = nu.ends_within(Duration::from_secs(5));
+        assert_eq!(ran.stdout.lines().last(), Some("proc::no_daemon"), "{source}: {}", ran.stderr);
+        world.wait("the follower's end", || world.daemon().followers() == 0);
+    }
 }
 
 fn a_command_that_acts_starts_a_daemon() {

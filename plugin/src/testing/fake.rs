@@ -1,6 +1,7 @@
 //! A stand-in for `shimd`: a thread that answers JSON-RPC lines with canned results, or misbehaves.
 //!
-//! It knows two services, `redis` (running) and `web` (failed: one of its two sockets is dangling).
+//! It knows two services, `redis` (running) and `web` (failed: one of its two sockets is dangling), and two events of the
+//! past. Who follows events stays connected, and is told what the test emits.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
@@ -11,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::stat::fstat;
 use serde_json::{Value as Json, json};
 
 /// How the daemon answers whatever comes after `shim.info`.
@@ -28,6 +30,8 @@ pub enum Manner {
     OddResult,
     /// Only to `shim.info`, as another version.
     Version(&'static str),
+    /// As it should, and tells followers at once that web's lost socket is back, and lost again.
+    Live,
     /// After these many `progress` notifications, 100 ms apart.
     Slow(u32),
 }
@@ -45,6 +49,7 @@ struct Shared {
     socket: PathBuf,
     requests: Mutex<Vec<Json>>,
     clients: Mutex<Vec<UnixStream>>,
+    followers: Mutex<Vec<UnixStream>>,
 }
 
 impl FakeDaemon {
@@ -52,7 +57,8 @@ impl FakeDaemon {
     pub fn at(home: &Path, manner: Manner, pid: u32) -> FakeDaemon {
         let socket = home.join("rpc.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let shared = Shared { manner, pid, socket, requests: Mutex::default(), clients: Mutex::default() };
+        let (requests, clients, followers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let shared = Shared { manner, pid, socket, requests, clients, followers };
         let shared = Arc::new(shared);
         let thread = std::thread::spawn({
             let (listener, shared) = (listener.try_clone().unwrap(), shared.clone());
@@ -64,6 +70,26 @@ impl FakeDaemon {
     /// What it was asked, `shim.info` left out.
     pub fn requests(&self) -> Vec<Json> {
         self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// How many follow events.
+    pub fn followers(&self) -> usize {
+        self.shared.followers.lock().unwrap().len()
+    }
+
+    /// Tells the followers an event, without its `id`.
+    pub fn emit(&self, mut event: Json) {
+        event["id"] = json!(99);
+        for follower in self.shared.followers.lock().unwrap().iter_mut() {
+            let _ = notify(follower, &event);
+        }
+    }
+
+    /// Hangs up on the followers.
+    pub fn end_streams(&self) {
+        for follower in self.shared.followers.lock().unwrap().iter() {
+            let _ = follower.shutdown(std::net::Shutdown::Both);
+        }
     }
 }
 
@@ -95,9 +121,15 @@ fn talk(mut client: UnixStream, shared: &Shared) {
         let request: Json = serde_json::from_str(&line).unwrap();
         if !answer(&mut client, &request, shared).unwrap_or(false) {
             let _ = client.shutdown(std::net::Shutdown::Both);
-            return;
+            break;
         }
     }
+    shared.followers.lock().unwrap().retain(|follower| socket_inode(follower) != socket_inode(&client));
+}
+
+/// What two descriptors of one socket have in common.
+fn socket_inode(socket: &UnixStream) -> u64 {
+    fstat(socket).unwrap().st_ino
 }
 
 /// Answers one request; says whether to go on.
@@ -135,7 +167,7 @@ fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::
                 send(client, &json!({ "jsonrpc": "2.0", "method": "progress", "params": progress }))?;
             }
         }
-        Manner::Good | Manner::Version(_) => {}
+        Manner::Good | Manner::Live | Manner::Version(_) => {}
     }
     let response = match canned::result(method, params, shared) {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }),
@@ -146,7 +178,22 @@ fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::
         std::fs::remove_file(&shared.socket)?;
         return Ok(false);
     }
+    if method == "event.follow" && response["error"].is_null() {
+        let mut followers = shared.followers.lock().unwrap();
+        send(client, &response)?;
+        if shared.manner == Manner::Live {
+            canned::live().iter().try_for_each(|event| notify(client, event).map(drop))?;
+        }
+        followers.push(client.try_clone()?);
+        return Ok(true);
+    }
     send(client, &response)
+}
+
+fn notify(follower: &mut UnixStream, event: &Json) -> std::io::Result<bool> {
+    let mut params = event.clone();
+    params["stream"] = json!(7);
+    send(follower, &json!({ "jsonrpc": "2.0", "method": "event", "params": params }))
 }
 
 fn send(client: &mut UnixStream, message: &Json) -> std::io::Result<bool> {
@@ -186,6 +233,13 @@ mod canned {
             "service.delete" => rows(|name| json!({ "name": name, "change": "deleted" })),
             "service.set" => set(params),
             "socket.check" => Ok(names.iter().flat_map(|name| sockets(name)).collect()),
+            "event.list" => events(params, &names),
+            "event.follow" if params["since"].is_null() && params["limit"].is_null() => Ok(json!([])),
+            "event.follow" => events(params, &names),
+            "shim.doctor" => Ok(json!([
+                { "check": "sock_diag", "ok": true, "detail": "answers", "help": null },
+                { "check": "fanotify", "ok": false, "detail": "not permitted", "help": "run shimd as root" },
+            ])),
             "shim.shutdown" => Ok(info(shared)),
             _ => Err(json!({ "code": -32601, "message": format!("no method {method:?}") })),
         }
@@ -227,6 +281,35 @@ mod canned {
             "culprit": (verdict != "ok").then(|| json!({ "pid": 99, "name": "rm", "exe": "/usr/bin/rm", "uid": 0 })),
             "relinked": 0,
         })
+    }
+
+    /// The past, of these services.
+    fn events(params: &Json, names: &[String]) -> Result<Json, Json> {
+        let up = json!({ "id": 1, "time": "2026-01-02T03:00:00Z", "service": "redis", "kind": "state",
+            "detail": { "status": "running", "was": "starting", "lasted": 40_000_000, "pid": 4711 } });
+        let lost = rpc_sock(2, SINCE, "dangling", "ok", 182_000_000_000);
+        let mut events = vec![up, lost];
+        events.retain(|event| names.iter().any(|name| event["service"] == **name));
+        let limit = params["limit"].as_u64().map_or(events.len(), |limit| limit.try_into().unwrap());
+        Ok(events.split_off(events.len().saturating_sub(limit)).into())
+    }
+
+    /// What happens while events are followed.
+    pub fn live() -> Vec<Json> {
+        vec![
+            rpc_sock(3, "2026-01-02T03:10:00Z", "ok", "dangling", 354_000_000_000),
+            rpc_sock(4, "2026-01-02T03:10:01.5Z", "dangling", "ok", 1_500_000_000),
+        ]
+    }
+
+    fn rpc_sock(id: u64, time: &str, verdict: &str, was: &str, lasted: i64) -> Json {
+        let row = socket("web", "rpc.sock", verdict);
+        let mut detail = json!({ "socket": row["socket"], "path": row["path"], "verdict": verdict, "was": was,
+            "lasted": lasted, "pid": row["pid"] });
+        for of_a_bad_one in ["reason", "culprit"].into_iter().filter(|_| verdict != "ok") {
+            detail[of_a_bad_one] = row[of_a_bad_one].clone();
+        }
+        json!({ "id": id, "time": time, "service": "web", "kind": "verdict", "detail": detail })
     }
 
     fn service_pid(name: &str) -> Json {

@@ -24,7 +24,7 @@ impl Nu {
     }
 
     fn in_home(home: &Path) -> Nu {
-        let mut test = PluginTest::new("proc", Proc.into()).unwrap();
+        let mut test = PluginTest::new("proc", Proc::default().into()).unwrap();
         for name in ["SHIMD_HOME", "PWD", "HOME"] {
             let home = Value::test_string(home.to_str().unwrap());
             test.engine_state_mut().add_env_var(name.into(), home);
@@ -44,6 +44,11 @@ impl Nu {
             Value::Error { error, .. } => Err(plain(*error)),
             value => Ok(value),
         }
+    }
+
+    /// The rows of a stream, as they come.
+    pub fn stream(&mut self, source: &str) -> impl Iterator<Item = Value> + use<> {
+        self.0.eval(source).map_err(plain).unwrap().into_iter()
     }
 
     /// The error that `source` ends in.

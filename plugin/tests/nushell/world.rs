@@ -94,7 +94,7 @@ impl World {
 
     /// What the daemon was asked.
     pub fn requests(&self) -> Vec<Json> {
-        self.daemon.as_ref().unwrap().requests()
+        self.daemon().requests()
     }
 
     /// What the stand-ins that were started were told: arguments, folder, environment. The last of them.
@@ -131,6 +131,11 @@ impl World {
         let error = self.json(&script);
         assert!(!error.is_null(), "{pipeline} did not fail");
         error
+    }
+
+    /// The stand-in.
+    pub fn daemon(&self) -> &FakeDaemon {
+        self.daemon.as_ref().unwrap()
     }
 
     /// Starts a script.
@@ -177,7 +182,7 @@ impl Drop for World {
     }
 }
 
-fn lives(pid: i64) -> bool {
+pub fn lives(pid: i64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
@@ -205,6 +210,15 @@ impl Running {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     }
 
+    /// The processes that it has started.
+    pub fn children(&self) -> Vec<i64> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let children = tasks.flat_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")));
+        children
+            .flat_map(|pids| pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+            .collect()
+    }
+
     pub fn output(&mut self) -> ChildStdout {
         self.child.stdout.take().unwrap()
     }
@@ -213,8 +227,10 @@ impl Running {
         self.child.stderr.take().unwrap()
     }
 
+    /// Waits for its end. What was taken of its output is not in the result.
     pub fn ends_within(mut self, limit: Duration) -> Ran {
-        let (stdout, stderr) = (reader(self.output()), reader(self.errors()));
+        let stdout = self.child.stdout.take().map(reader);
+        let stderr = reader(self.errors());
         let until = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -223,7 +239,11 @@ impl Running {
             assert!(Instant::now() < until, "Nushell did not end within {limit:?}");
             std::thread::sleep(Duration::from_millis(2));
         };
-        Ran { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+        Ran {
+            status,
+            stdout: stdout.map(|stdout| stdout.join().unwrap()).unwrap_or_default(),
+            stderr: stderr.join().unwrap(),
+        }
     }
 }
 

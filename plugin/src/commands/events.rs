@@ -1,0 +1,292 @@
+//! `proc events`: what happened to services and their sockets.
+
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{
+    Example, LabeledError, PipelineData, Signature, Spanned, SyntaxShape, Type, Value, record,
+};
+use serde_json::{Value as Json, json};
+use shimd_api::event::EventRow;
+
+use crate::daemon::Daemon;
+use crate::error::{self, Blame};
+use crate::input::{Names, names_param};
+use crate::line::line;
+use crate::live::Live;
+use crate::plugin::Proc;
+use crate::signature::ServiceSignature;
+use crate::{follow, text, value};
+
+/// `proc events`.
+pub struct Events;
+
+impl PluginCommand for Events {
+    type Plugin = Proc;
+
+    fn name(&self) -> &str {
+        "proc events"
+    }
+
+    fn description(&self) -> &str {
+        "Show what happened to services and their sockets: when, what, why, and by whom."
+    }
+
+    fn extra_description(&self) -> &str {
+        "kind is verdict (a socket's changed), culprit (who did it became known later), state (a service's changed), control
+(the daemon's own socket was lost or put back), or gap (a reader that was too slow missed some). detail holds what
+applies: socket, path, verdict, status, was, lasted (how long it was that), reason, pid, and culprit, a record.
+
+With --follow new events come as they happen, until Ctrl-C; --since or --limit puts those of the past before them. A
+table shows a row only when the next one is there: --raw gives text instead, an event a line, each at once."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        vec!["service", "journal", "history", "log", "tail", "watch", "audit", "culprit"]
+    }
+
+    fn signature(&self) -> Signature {
+        Signature::build("proc events")
+            .services()
+            .names("Services; all of them, and the daemon itself, if none is named.")
+            .switch("follow", "Go on with new events as they happen.", Some('f'))
+            .named("since", SyntaxShape::Duration, "Only of so long ago until now.", Some('s'))
+            .switch("raw", "Text, an event a line.", Some('r'))
+            .named("limit", SyntaxShape::Int, "At most so many of the past, the latest.", Some('l'))
+            .takes_names(Type::one_of([Type::table(), Type::String]))
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example {
+                example: "proc events web --limit 1",
+                description: "The last that happened to a service",
+                result: Some(Value::test_list(vec![Value::test_record(record! {
+                    "time" => value::time("2026-01-02T03:04:05.678Z", nu_protocol::Span::test_data()),
+                    "service" => Value::test_string("web"),
+                    "kind" => Value::test_string("verdict"),
+                    "detail" => Value::test_record(record! {
+                        "socket" => Value::test_string("rpc.sock"),
+                        "path" => Value::test_string("/run/sockets/web/rpc.sock"),
+                        "verdict" => Value::test_string("dangling"),
+                        "was" => Value::test_string("ok"),
+                        "lasted" => Value::test_duration(182_000_000_000),
+                        "reason" => Value::test_string("nothing is at the path; the listener is alive"),
+                        "pid" => Value::test_int(4712),
+                        "culprit" => Value::test_record(record! {
+                            "pid" => Value::test_int(99),
+                            "name" => Value::test_string("rm"),
+                            "exe" => Value::test_string("/usr/bin/rm"),
+                            "uid" => Value::test_int(0),
+                        }),
+                    }),
+                })])),
+            },
+            Example {
+                example: "proc events --since 1day | where kind == verdict | get detail | select path was verdict lasted",
+                description: "A day's changes of verdict, and how long each socket had been as it was",
+                result: None,
+            },
+            Example {
+                example: "proc events --follow --raw",
+                description: "See on a terminal what happens, as it happens",
+                result: None,
+            },
+            Example {
+                example: "proc events web --follow | where kind == verdict | first",
+                description: "Wait until a socket of a service is lost, or back",
+                result: None,
+            },
+            Example {
+                example: "proc list | where status == failed | proc events --since 1hr",
+                description: "What led there",
+                result: None,
+            },
+        ]
+    }
+
+    fn run(
+        &self,
+        plugin: &Proc,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let (head, raw, follow) = (call.head, call.has_flag("raw")?, call.has_flag("follow")?);
+        let (names, past) = (Names::read(call, input)?, Past::read(call)?);
+        let (names_param, names) = match names {
+            Names::NotGiven => (None, Vec::new()),
+            Names::Given(names) if names.is_empty() => return Ok(past_rows(plugin, Vec::new(), raw, call)),
+            Names::Given(names) => (Some(names_param(&names)), names),
+        };
+        let params = past.params(names_param);
+        let blame = Blame { head, names };
+        if !follow {
+            let rows: Vec<EventRow> = Daemon::running(engine, blame)?.ask("event.list", params)?;
+            return Ok(past_rows(plugin, rows, raw, call));
+        }
+        let live = Live::open(plugin, engine, |stop| {
+            let events = follow::Events::follow(Daemon::running(engine, blame)?, params, stop)?;
+            Ok(Box::new(if past.is_wanted() { events } else { events.only_new() }))
+        })?;
+        Ok(match raw {
+            true => text::stream(live.map(|event| event.map(|event| line(&event))), &plugin.readers, head),
+            false => value::stream(live, head),
+        })
+    }
+}
+
+fn past_rows(plugin: &Proc, rows: Vec<EventRow>, raw: bool, call: &EvaluatedCall) -> PipelineData {
+    match raw {
+        true => text::stream(rows.into_iter().map(|event| Ok(line(&event))), &plugin.readers, call.head),
+        false => value::table(&rows, call.head),
+    }
+}
+
+/// How much of the past is asked for.
+struct Past {
+    /// In nanoseconds, back from now.
+    since: Option<i64>,
+    limit: Option<i64>,
+}
+
+impl Past {
+    fn read(call: &EvaluatedCall) -> Result<Past, LabeledError> {
+        let number = |flag: &str| -> Result<Option<i64>, LabeledError> {
+            let given: Option<Spanned<i64>> = call.get_flag(flag)?;
+            match given {
+                Some(given) if given.item < 0 => Err(error::bad_input(
+                    format!("--{flag} is negative"),
+                    "there is no such past",
+                    given.span,
+                    "proc events --since 1hr, or --limit 10",
+                )),
+                given => Ok(given.map(|given| given.item)),
+            }
+        };
+        Ok(Past { since: number("since")?, limit: number("limit")? })
+    }
+
+    /// Followers see only what is new, unless they say how much of the past they want too.
+    fn is_wanted(&self) -> bool {
+        self.since.is_some() || self.limit.is_some()
+    }
+
+    fn params(&self, names: Option<Json>) -> Json {
+        let mut params = json!({});
+        if let Some(params) = params.as_object_mut() {
+            let given = [
+                ("names", names),
+                ("since", self.since.map(Json::from)),
+                ("limit", self.limit.map(Json::from)),
+            ];
+            params.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        }
+        params
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeDaemon, Folder, Manner, Nu, at};
+
+    fn times(rows: &[Value]) -> Vec<String> {
+        rows.iter().map(|row| at(row, &["time"]).as_date().unwrap().format("%H:%M:%S").to_string()).collect()
+    }
+
+    #[test]
+    fn the_examples_hold() {
+        let daemon = FakeDaemon::start();
+        Nu::at(&daemon).examples_hold(&Events);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_sent() {
+        let daemon = FakeDaemon::start();
+        let mut nu = Nu::at(&daemon);
+        let all = nu.value("proc events").unwrap().into_list().unwrap();
+        assert_eq!(times(&all), ["03:00:00", "03:04:05"]);
+        let [up, _] = &all[..] else { panic!("{all:?}") };
+        let columns: Vec<String> = at(up, &["detail"]).as_record().unwrap().columns().cloned().collect();
+        assert_eq!(columns, ["status", "was", "lasted", "pid"], "only what applies");
+        nu.value("{service: web} | proc events --since 1hr --limit 5").unwrap();
+        let before = daemon.requests();
+        let params = json!({ "names": ["web"], "since": 3_600_000_000_000_i64, "limit": 5 });
+        assert_eq!(before.last().unwrap(), &json!({ "method": "event.list", "params": params }));
+        assert_eq!(nu.value("[] | proc events --follow").unwrap(), Value::test_list(vec![]));
+        assert_eq!(daemon.requests().len(), before.len(), "an empty table asks for nothing");
+    }
+
+    #[test]
+    fn raw_is_a_line_an_event() {
+        let daemon = FakeDaemon::with(Manner::Live);
+        let mut nu = Nu::at(&daemon);
+        let text = nu.value("proc events --raw").unwrap().into_string().unwrap();
+        let [up, lost] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert!(up.ends_with("  redis  state  starting -> running after 40ms"), "{up}");
+        let told = "  web  verdict  rpc.sock ok -> dangling after 3min 2sec: nothing is at the path; the listener is \
+                    alive [by rm (pid 99, uid 0)]";
+        assert!(lost.ends_with(told) && text.ends_with('\n'), "{lost}");
+        assert_eq!(nu.value("[] | proc events --raw").unwrap(), Value::test_string(""));
+    }
+
+    #[test]
+    fn followers_see_each_event_as_it_happens() {
+        let daemon = FakeDaemon::start();
+        let mut nu = Nu::at(&daemon);
+        let mut rows = nu.stream("proc events web --follow --since 1day");
+        assert_eq!(times(&[rows.next().unwrap()]), ["03:04:05"], "the past comes first");
+        assert_eq!(daemon.followers(), 1);
+        let gap = json!({ "time": "2026-01-02T04:00:00Z", "service": null, "kind": "gap",
+            "detail": { "reason": "read faster" } });
+        daemon.emit(gap);
+        let row = rows.next().unwrap();
+        assert_eq!(at(&row, &["kind"]), Value::test_string("gap"));
+        assert_eq!(at(&row, &["detail", "reason"]), Value::test_string("read faster"));
+        assert!(at(&row, &["service"]).is_nothing());
+    }
+
+    #[test]
+    fn without_a_past_only_what_is_new_comes() {
+        let daemon = FakeDaemon::with(Manner::Live);
+        let mut rows = Nu::at(&daemon).stream("proc events --follow");
+        assert_eq!(times(&[rows.next().unwrap(), rows.next().unwrap()]), ["03:10:00", "03:10:01"]);
+    }
+
+    #[test]
+    fn the_daemons_end_is_the_last_row() {
+        let daemon = FakeDaemon::with(Manner::Live);
+        let mut rows = Nu::at(&daemon).stream("proc events --follow").skip(2);
+        daemon.end_streams();
+        let Some(Value::Error { error, .. }) = rows.next() else { panic!("no error") };
+        let error = LabeledError::from(*error);
+        assert_eq!(error.code.as_deref(), Some("proc::no_daemon"));
+        assert!(error.msg.starts_with("shimd ended"), "{}", error.msg);
+        assert!(rows.next().is_none());
+    }
+
+    #[test]
+    fn what_is_no_event_is_an_error() {
+        let daemon = FakeDaemon::start();
+        let mut rows = Nu::at(&daemon).stream("proc events --follow");
+        daemon.emit(json!({ "time": "2026-01-02T04:00:00Z", "kind": "party", "detail": {} }));
+        let Some(Value::Error { error, .. }) = rows.next() else { panic!("no error") };
+        assert_eq!(LabeledError::from(*error).code.as_deref(), Some("proc::version"));
+        assert!(rows.next().is_none());
+    }
+
+    #[test]
+    fn mistakes_are_labelled() {
+        let daemon = FakeDaemon::start();
+        let mut nu = Nu::at(&daemon);
+        let error = nu.error("proc events --follow nowhere");
+        assert_eq!(error.code.as_deref(), Some("proc::unknown_service"));
+        assert_eq!(nu.labelled_text(&error), "nowhere");
+        for source in ["proc events --since=-1hr", "proc events --limit=-1"] {
+            assert_eq!(nu.error(source).code.as_deref(), Some("proc::bad_input"), "{source}");
+        }
+        let folder = Folder::new();
+        for source in ["proc events", "proc events --follow"] {
+            assert_eq!(Nu::alone(&folder).error(source).code.as_deref(), Some("proc::no_daemon"), "{source}");
+        }
+    }
+}
