@@ -3,6 +3,7 @@
 //! On every connection the first request is `shim.info`, and a daemon of another version gets no second one. That
 //! costs a few hundredths of a millisecond, and nothing is ever asked of a daemon that could take it otherwise.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nu_plugin::EngineInterface;
@@ -14,6 +15,7 @@ use shimd_api::{Client, ClientError, Follow};
 use crate::error::{self, Blame};
 use crate::plugin::VERSION;
 use crate::progress::ProgressLine;
+use crate::stop::Stop;
 use crate::{launch, place};
 
 /// How long a daemon may take to accept a connection.
@@ -25,6 +27,7 @@ const ANSWER: Duration = if cfg!(test) { Duration::from_millis(400) } else { Dur
 /// A connection to the daemon, for one command.
 pub struct Daemon<'a> {
     engine: &'a EngineInterface,
+    socket: PathBuf,
     client: Client,
     blame: Blame,
 }
@@ -51,7 +54,7 @@ impl<'a> Daemon<'a> {
             Err(ClientError::NoDaemon { .. }) => launch::start(engine, &home, &blame)?,
             other => other.map_err(|error| error::request(error, &blame))?,
         };
-        let mut daemon = Daemon { engine, client, blame };
+        let mut daemon = Daemon { engine, socket, client, blame };
         daemon.check_version()?;
         Ok(daemon)
     }
@@ -64,7 +67,7 @@ impl<'a> Daemon<'a> {
         let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
         let socket = home.control_socket();
         let client = Client::connect(&socket, CONNECT).map_err(|error| error::request(error, &blame))?;
-        Ok(Daemon { engine, client, blame })
+        Ok(Daemon { engine, socket, client, blame })
     }
 
     /// What the command is about.
@@ -108,6 +111,11 @@ impl<'a> Daemon<'a> {
         })
     }
 
+    /// What it takes to ask this daemon again while the answer of the command is on its way.
+    pub fn reach(&self) -> Reach {
+        Reach { socket: self.socket.clone(), blame: self.blame.clone() }
+    }
+
     /// One request that a stream of notifications follows, for which the connection is kept.
     ///
     /// # Errors
@@ -137,6 +145,41 @@ impl<'a> Daemon<'a> {
         let info: Json = self.ask("shim.info", json!({}))?;
         let version = info.get("version").and_then(Json::as_str).unwrap_or("of no known version");
         if same_release(version, VERSION) { Ok(()) } else { Err(error::version(version, self.blame.head)) }
+    }
+}
+
+/// A daemon for a stream: asked now and then, each time on a connection of its own.
+pub struct Reach {
+    socket: PathBuf,
+    blame: Blame,
+}
+
+impl Reach {
+    /// One request.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it could not be asked.
+    pub fn call(&self, method: &str, params: &Json, stop: &Stop) -> Result<Json, ClientError> {
+        let cancelled = || stop.is_set();
+        Client::connect_unless(&self.socket, CONNECT, &cancelled)?.call(
+            method,
+            params.clone(),
+            ANSWER,
+            &mut |_| {},
+            &cancelled,
+        )
+    }
+
+    /// The rows of an answer.
+    ///
+    /// # Errors
+    /// That of the request; `proc::version`, as [`Daemon::understand`].
+    pub fn understand<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        answer: Result<Json, ClientError>,
+    ) -> Result<T, LabeledError> {
+        understood(method, answer.map_err(|error| error::request(error, &self.blame))?, &self.blame)
     }
 }
 

@@ -8,6 +8,7 @@ mod input;
 mod launch;
 mod line;
 mod live;
+mod look;
 mod place;
 mod plugin;
 mod progress;
@@ -18,6 +19,7 @@ mod stop;
 mod testing;
 mod text;
 mod value;
+mod watch;
 
 fn main() {
     let plugin = plugin::Proc::default();

@@ -77,7 +77,7 @@ fn examples_run() {
     for example in examples {
         let world = World::with(Manner::Live);
         world.file("web.nuon", "{name: web, exec: [web], settle: 200ms}");
-        if example.ends_with("--follow --raw") {
+        if example.ends_with("--follow --raw") || example.contains("--watch | each") {
             let mut nu = world.start(example);
             let lines: Vec<String> =
                 BufReader::new(nu.output()).lines().take(2).map(Result::unwrap).collect();
@@ -211,6 +211,10 @@ fn ctrl_c_ends_each_stream() {
         ("proc events --follow --raw", true),
         ("proc events --follow", true),
         ("proc events --follow | where kind == none", true),
+        ("proc socket-check --watch", true),
+        ("proc socket-check ./a.sock --watch", false),
+        ("proc socket-check web ./a.sock --watch", true),
+        ("proc socket-check --system --watch", false),
     ] {
         let world = World::good();
         // Nushell's own tables wait for their rows: what is printed tells that the stream has begun.
@@ -241,7 +245,8 @@ fn raw_lines_come_at_once() {
 
 fn a_reader_that_goes_lets_the_daemon_go() {
     let world = World::with(Manner::Live);
-    for stream in ["proc events --follow", "proc events --follow --raw | lines"] {
+    for stream in ["proc events --follow", "proc events --follow --raw | lines", "proc socket-check --watch"]
+    {
         let mut nu = world.start(&format!("{stream} | first 2 | length | print; sleep 1min"));
         let mut told = [0; 2];
         nu.output().read_exact(&mut told).unwrap();
@@ -267,7 +272,7 @@ fn a_shell_that_goes_leaves_nothing_behind() {
 
 fn the_daemons_end_is_read_from_details() {
     let world = World::good();
-    for source in ["proc events --follow", "proc events --follow --raw"] {
+    for source in ["proc events --follow", "proc events --follow --raw", "proc socket-check --watch"] {
         let nu = world.start(&format!("try {{ let all = ({source}); $all }} catch {{|e| $e.details.code }}"));
         world.wait("the follower", || world.daemon().followers() == 1);
         world.daemon().end_streams();

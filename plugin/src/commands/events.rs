@@ -285,7 +285,7 @@ mod tests {
             assert_eq!(nu.error(source).code.as_deref(), Some("proc::bad_input"), "{source}");
         }
         let folder = Folder::new();
-        for source in ["proc events", "proc events --follow"] {
+        for source in ["proc events", "proc events --follow", "proc socket-check --watch"] {
             assert_eq!(Nu::alone(&folder).error(source).code.as_deref(), Some("proc::no_daemon"), "{source}");
         }
     }
