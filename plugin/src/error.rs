@@ -60,6 +60,11 @@ pub fn request(error: ClientError, blame: &Blame) -> LabeledError {
     labelled(error.kind(), error.to_string(), label, blame.of(None), &error.help())
 }
 
+/// Whether Ctrl-C is all that is wrong.
+pub fn is_cancelled(error: &LabeledError) -> bool {
+    error.code.as_deref() == Some("proc::cancelled")
+}
+
 /// An error that the daemon answered.
 fn rpc(error: RpcError, blame: &Blame) -> LabeledError {
     let span = blame.of(error.data.as_ref().and_then(|data| data.name.as_deref()));

@@ -26,6 +26,12 @@ use crate::place;
 /// The daemon's program.
 const PROGRAM: &str = "shimd";
 
+/// Why none can be started.
+pub const NOT_FOUND: &str = "none is found to start";
+
+/// What to do about that.
+pub const INSTALL: &str = "install shimd beside nu_plugin_proc, or put its folder on $env.PATH";
+
 /// How long a new daemon may take until its control socket answers.
 const START: Duration = Duration::from_secs(10);
 
@@ -43,11 +49,8 @@ const TOLD: usize = 5;
 /// # Errors
 /// `proc::no_daemon` says why none came up, with the last lines of its log.
 pub fn start(engine: &EngineInterface, home: &Home, blame: &Blame) -> Result<Client, LabeledError> {
-    let program = find(engine).ok_or_else(|| {
-        let problem = format!("no {PROGRAM} runs, and none is found to start");
-        let help = "install shimd beside nu_plugin_proc, or put its folder on $env.PATH";
-        error::no_start(problem, blame.head, help)
-    })?;
+    let program = find(engine)
+        .ok_or_else(|| error::no_start(format!("no {PROGRAM} runs, and {NOT_FOUND}"), blame.head, INSTALL))?;
     let log = home.daemon_log();
     let no_log = |problem: io::Error| {
         let help =
@@ -145,7 +148,7 @@ fn is_daemons(variable: &str) -> bool {
 }
 
 /// The `shimd` beside this plugin, else the first on the user's `PATH`.
-fn find(engine: &EngineInterface) -> Option<PathBuf> {
+pub fn find(engine: &EngineInterface) -> Option<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|plugin| Some(plugin.parent()?.join(PROGRAM)));
     let path = place::variable(engine, "PATH").unwrap_or_default();
     beside

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{SecondsFormat, Utc};
 use nu_protocol::{LabeledError, Span};
 use shimd_api::wire::SocketRow;
-use socket_audit::{Auditor, Diag, Expect, Finding, ListenerId, Verdict};
+use socket_audit::{AuditError, Auditor, Diag, Expect, Finding, ListenerId, Verdict};
 
 use crate::error;
 use crate::stop::Stop;
@@ -68,6 +68,14 @@ pub fn system(head: Span) -> Result<System, LabeledError> {
             .collect(),
         blind: report.blind,
     })
+}
+
+/// Whether sockets can be looked at here.
+///
+/// # Errors
+/// Why not.
+pub fn possible() -> Result<(), AuditError> {
+    Auditor::new().map(drop)
 }
 
 /// The paths' rows, then one for each change of verdict.

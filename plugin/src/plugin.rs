@@ -3,6 +3,7 @@
 use nu_plugin::{Plugin, PluginCommand};
 
 use crate::commands::{
+    doctor::Doctor,
     events::Events,
     help::Overview,
     list::List,
@@ -45,6 +46,7 @@ impl Plugin for Proc {
             Box::new(Restart),
             Box::new(SocketCheck),
             Box::new(Events),
+            Box::new(Doctor),
             Box::new(ResetFailed),
             Box::new(ShimStart),
             Box::new(ShimStop),

@@ -13,7 +13,7 @@ use nu_protocol::{
     record,
 };
 use serde_json::Value as Json;
-use shimd_api::event::{EventDetail, EventRow};
+use shimd_api::event::{DoctorRow, EventDetail, EventRow};
 use shimd_api::wire::{
     ActionRow, ChangeRow, Culprit, InstanceRow, RestartRow, ServiceRow, ShimInfo, SocketRow, StateRow,
     StatusRecord,
@@ -213,6 +213,22 @@ impl ToValue for EventRow {
                 "service" => maybe(self.service.as_deref(), text, span),
                 "kind" => text(self.kind.as_str(), span),
                 "detail" => detail(&self.detail, span),
+            },
+            span,
+        )
+    }
+}
+
+impl ToValue for DoctorRow {
+    const KEYS: &'static [&'static str] = &["check", "ok", "detail"];
+
+    fn to_value(&self, span: Span) -> Value {
+        Value::record(
+            record! {
+                "check" => text(&self.check, span),
+                "ok" => Value::bool(self.ok, span),
+                "detail" => text(&self.detail, span),
+                "help" => maybe(self.help.as_deref(), text, span),
             },
             span,
         )

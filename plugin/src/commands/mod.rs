@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod doctor;
 pub mod events;
 pub mod help;
 pub mod list;
