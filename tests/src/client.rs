@@ -5,6 +5,7 @@ use crate::fault::Context;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,14 @@ pub fn socket_type(name: &str) -> Option<SockType> {
     }
 }
 
+/// The address of a path, or of `@name`: an abstract one.
+pub fn address(path: &Path) -> nix::Result<UnixAddr> {
+    match path.as_os_str().as_bytes().strip_prefix(b"@") {
+        Some(name) => UnixAddr::new_abstract(name),
+        None => UnixAddr::new(path),
+    }
+}
+
 /// Asks the server at `path` one line; gives its answer without the newline.
 pub fn ask(path: &Path, kind: SockType, question: &str) -> Result<String> {
     let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
@@ -29,7 +38,7 @@ pub fn ask(path: &Path, kind: SockType, question: &str) -> Result<String> {
         // An address of our own, chosen by the kernel, to which the answer can be sent.
         bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
     }
-    connect(fd.as_raw_fd(), &UnixAddr::new(path)?).context(path.display())?;
+    connect(fd.as_raw_fd(), &address(path)?).context(path.display())?;
     // The calls of a stream are those of any connected socket: a write is one message where messages are.
     let mut stream = UnixStream::from(fd);
     stream.set_read_timeout(Some(ANSWER))?;

@@ -2,6 +2,7 @@
 //!
 //! A client is a process of its own (`unixd probe TYPE PATH`), since a test that runs as root passes every mode bit.
 
+use crate::client::address;
 use crate::command::run;
 use crate::fault::Context;
 use crate::{Result, World};
@@ -57,7 +58,7 @@ pub fn probe(path: &Path, kind: SockType) -> Result<String> {
     if kind == SockType::Datagram {
         bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
     }
-    let asked = connect(fd.as_raw_fd(), &UnixAddr::new(path)?)
+    let asked = connect(fd.as_raw_fd(), &address(path)?)
         .and_then(|()| send(fd.as_raw_fd(), b"ping\n", MsgFlags::MSG_NOSIGNAL));
     match asked {
         Ok(_) => {}
