@@ -2,9 +2,10 @@
 
 use crate::Result;
 use crate::fault::Context;
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -29,6 +30,18 @@ pub fn address(path: &Path) -> nix::Result<UnixAddr> {
         Some(name) => UnixAddr::new_abstract(name),
         None => UnixAddr::new(path),
     }
+}
+
+/// Connects to a stream socket without waiting for room in its queue: EAGAIN where there is none.
+pub fn connect_now(path: &Path) -> Result<std::result::Result<OwnedFd, Errno>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    Ok(connect(fd.as_raw_fd(), &address(path)?).map(|()| fd))
+}
+
+/// So many clients at once who connect and then say nothing; each waits until it is accepted.
+pub fn wait_in_line(path: &Path, clients: usize) -> Result<Vec<OwnedFd>> {
+    (0..clients).map(|_| connect_now(path)?.context(path.display())).collect()
 }
 
 /// Asks the server at `path` one line; gives its answer without the newline.

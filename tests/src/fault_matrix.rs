@@ -92,8 +92,13 @@ pub fn page(rows: &[Row]) -> String {
 
 /// Starts the daemon and the service `web` on its `rpc.sock`; gives its pid and the socket's path.
 pub fn serve(world: &World, options: &[&str]) -> Result<(i32, PathBuf)> {
+    serve_with(world, options, json!({}))
+}
+
+/// The same with further fields in the service's spec.
+pub fn serve_with(world: &World, options: &[&str], fields: Value) -> Result<(i32, PathBuf)> {
     world.start_daemon()?;
-    let pid = world.up(&specs::unixd(world, "web", options))?;
+    let pid = world.up(&specs::with(specs::unixd(world, "web", options), fields))?;
     Ok((pid, world.socket("web", "rpc.sock")))
 }
 
@@ -127,6 +132,28 @@ impl World {
         let as_said = seen.to_string() == row.clients;
         ensure!(as_said, "a client sees {seen}, and not {}; {found}", row.clients);
         self.expect_listed(service, socket, row.verdict)?;
+        Ok(found)
+    }
+
+    /// The same for a service that has ended: its `health_reason` tells of the end, and the socket's row of the file.
+    pub fn expect_fault_of_dead(
+        &self,
+        row: &Row,
+        service: &str,
+        socket: &str,
+        limit: Duration,
+    ) -> Result<Value> {
+        let failed = self.wait_status(service, "failed", limit)?;
+        ensure!(failed.field("pid").is_null(), "it has ended: {failed}");
+        let found = self.wait_verdict(service, socket, row.verdict, row.reason, limit)?;
+        let seen = self.client_sees(service, socket, None)?;
+        ensure!(seen.to_string() == row.clients, "a client sees {seen}, and not {}; {found}", row.clients);
+        let listed = self.nu_json("proc list")?;
+        let listed = listed.row("name", service)?;
+        ensure!(
+            listed.text("status")? == "failed" && listed.int("sockets_ok")? == 0,
+            "never green: {listed}"
+        );
         Ok(found)
     }
 
@@ -165,6 +192,11 @@ impl World {
     /// Whether this world's daemon can know who removed a file.
     pub fn names_culprits(&self) -> bool {
         self.user().is_none() && culprits::are_told(self.folder())
+    }
+
+    /// Whom mode bits shut out: root passes them all, so in a world of root's it is somebody else.
+    pub fn shut_out_client(&self) -> Result<Option<User>> {
+        if self.user().is_none() && geteuid().is_root() { Ok(User::from_name(ORDINARY)?) } else { Ok(None) }
     }
 
     /// Shows that a socket is in order again and that the service's own process answers there.

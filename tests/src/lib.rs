@@ -10,6 +10,7 @@
 //! The same harness drives `cargo xtask demo`.
 
 pub mod bins;
+pub mod cgroups;
 pub mod client;
 pub mod command;
 mod culprits;
@@ -17,6 +18,7 @@ mod daemon;
 pub mod fault;
 pub mod fault_matrix;
 pub mod hand;
+mod history;
 pub mod json;
 pub mod mounts;
 mod nu;

@@ -1,5 +1,6 @@
 //! The mounts that a scenario makes in its world: none of them may outlive it.
 
+use crate::{Result, World};
 use nix::mount::{MntFlags, umount2};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,18 @@ pub fn unmount_below(folder: &Path) {
     for place in below(folder).into_iter().rev() {
         // Gone already is as good as unmounted; what stays mounted shows itself when the folder cannot be removed.
         let _ = umount2(&place, MntFlags::MNT_DETACH);
+    }
+}
+
+impl World {
+    /// Makes a file system of so many MB in a file, and mounts it where the sockets are.
+    pub fn mount_image(&self, kind: &str, size: u64) -> Result {
+        let image = self.file(&format!("{kind}.img"));
+        fs::File::create(&image)?.set_len(size << 20)?;
+        self.hand(&format!("mkfs.{kind}"), &["-q".as_ref(), image.as_os_str()])?;
+        let sockets = self.sockets();
+        self.hand("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), sockets.as_os_str()])?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a scenario needs that a machine may lack. What cannot run is reported by name and reason.
 
-use crate::{Record, bins};
+use crate::{Record, bins, cgroups};
 use nix::unistd::{User, geteuid};
 
 /// One thing that a scenario needs.
@@ -12,6 +12,8 @@ pub enum Need {
     Daemon,
     /// Nushell of the right version, and the plugin.
     Nushell,
+    /// A cgroup v2 whose processes this user may move.
+    Cgroup,
     /// A program in the system's folders or on PATH.
     Program(&'static str),
     /// A user of the system.
@@ -34,6 +36,7 @@ impl Need {
                 Some(format!("Nushell {} is not here: run `cargo xtask test`", bins::NU_VERSION))
             }
             Need::Nushell => built("nu_plugin_proc"),
+            Need::Cgroup => cgroups::own().is_none().then(|| "there is no writable cgroup v2".to_owned()),
             Need::Program(name) => bins::on_path(name).is_none().then(|| format!("{name} is not installed")),
             Need::User(name) => {
                 (!matches!(User::from_name(name), Ok(Some(_)))).then(|| format!("there is no user {name}"))

@@ -1,0 +1,21 @@
+//! A service with a network of its own: its listener is in no list but that of its namespace, which root may enter.
+
+use scenarios::fault_matrix::{AT_ONCE, serve_with};
+use scenarios::{Need, Result, Row, World};
+use serde_json::json;
+
+pub const ROW: Row = Row {
+    name: "in_own_network_namespace",
+    done: "the service has a network namespace of its own",
+    verdict: "ok",
+    reason: "",
+    clients: "answers",
+    needs: &[Need::Root, Need::Program("unshare")],
+};
+
+pub fn run(world: &World) -> Result {
+    let exec = ["unshare".to_owned(), "--net".to_owned(), world.unixd(), "{socket:rpc.sock}".to_owned()];
+    serve_with(world, &[], json!({"exec": exec}))?;
+    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
+    world.stayed_well("web", "rpc.sock")
+}

@@ -1,0 +1,24 @@
+//! XFS: inode numbers of more than 32 bits, of which the kernel's list has the lower ones.
+
+use scenarios::fault_matrix::{AT_ONCE, serve};
+use scenarios::{Need, Result, Row, World};
+
+pub const ROW: Row = Row {
+    name: "on_xfs",
+    done: "a socket on XFS",
+    verdict: "ok",
+    reason: "",
+    clients: "answers",
+    needs: &[Need::Root, Need::Program("mkfs.xfs")],
+};
+
+pub fn run(world: &World) -> Result {
+    world.mount_image("xfs", 320)?;
+    let (_, path) = serve(world, &[])?;
+    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
+    world.stayed_well("web", "rpc.sock")?;
+    // And what is a fault is seen there too.
+    world.hand("rm", &[&path])?;
+    world.wait_verdict("web", "rpc.sock", "dangling", "removed", AT_ONCE)?;
+    world.cured_by_clean_restart("web", "rpc.sock")
+}

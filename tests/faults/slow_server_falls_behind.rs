@@ -1,0 +1,25 @@
+//! A server that accepts, but slower than its clients come: they wait for longer than they may, and then it catches up.
+
+use scenarios::client::wait_in_line;
+use scenarios::fault_matrix::{AT_ONCE, serve_with};
+use scenarios::{Json, Result, Row, World, ensure};
+use serde_json::json;
+
+pub const ROW: Row = Row {
+    name: "slow_server_falls_behind",
+    done: "a slow server accepts one client in 2 s, and falls behind",
+    verdict: "wedged",
+    reason: "connections wait",
+    clients: "a hang",
+    needs: &[],
+};
+
+pub fn run(world: &World) -> Result {
+    let (pid, path) = serve_with(world, &["--accept-every", "2000"], json!({"wedged_after": "1sec"}))?;
+    // The first one is taken at once.
+    let _wait = wait_in_line(&path, 4)?;
+    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
+    world.serves_again("web", "rpc.sock")?;
+    ensure!(world.service("web")?.pid("pid")? == pid, "without a restart");
+    Ok(())
+}
