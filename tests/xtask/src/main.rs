@@ -17,8 +17,8 @@ cargo xtask demo [--record FILE]   the whole story with a real server; --record 
 cargo xtask test [NAME...]         all tests; with names, only the scenarios and faults whose names
                                    hold one
 cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
-cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: verdict,
-                                   restart, audit, list, memory, start";
+cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: events,
+                                   verdict, restart, audit, truth, idle, list, memory, start";
 
 fn main() -> ExitCode {
     if let Err(fault) = scenarios::end_worlds_on_interrupt() {

@@ -57,6 +57,6 @@ fn figure(
     Ok(Section {
         title: format!("one audit of {size} sockets"),
         floor: Some(Line::timed("one dump, read and not looked at, and an lstat each", &floor)),
-        lines: vec![Line::timed("audit", &audit).aim(Aim::Floors(2.0))],
+        lines: vec![Line::timed("audit", &audit).aim(Aim::Floors(1.5))],
     })
 }

@@ -2,9 +2,12 @@
 //!
 //! | name | figure | floor | aim |
 //! | --- | --- | --- | --- |
-//! | `verdict` | unlink → verdict visible to a client | an inotify wake-up | 4× |
+//! | `events` | unlink → event read by a following client, at 1, 1,000, 10,000 sockets | an inotify wake-up | 4×, p99 2 ms |
+//! | `verdict` | unlink → verdict visible to a client that asks | an inotify wake-up | 4× |
 //! | `restart` | `restart --clean` → first answer | the same server's own stop, posix_spawn, first answer | 1.5× |
-//! | `audit` | one audit at 1,000 and 10,000 sockets | one dump and an lstat each | 2× |
+//! | `audit` | one audit at 1,000 and 10,000 sockets | one dump and an lstat each | 1.5× |
+//! | `truth` | false ones in a million verdicts under churn | | 0 |
+//! | `idle` | processor time of an idle daemon with 1,000 sockets | a dump and an lstat each, every 5 s | 0.1 % |
 //! | `list` | `proc list` of 100 services in a warm plugin | `service.list` from here | 4 ms |
 //! | `memory` | the daemon with 1, 100 and 1,000 services | | 8 MiB at 1,000 |
 //! | `start` | start of 1,000 services | the same processes, spawned from here | 1 s |
@@ -13,15 +16,21 @@
 //! release and runs this.
 
 mod audit;
+mod churn;
 mod client;
 mod dump;
+mod events;
 mod fleet;
+mod floor;
+mod follower;
+mod idle;
 mod list;
 mod memory;
 mod restart;
 mod samples;
 mod start;
 mod table;
+mod truth;
 mod verdict;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -31,10 +40,13 @@ use table::Section;
 
 type Figure = fn() -> Result<Vec<Section>>;
 
-const FIGURES: [(&str, Figure); 6] = [
+const FIGURES: [(&str, Figure); 9] = [
+    ("events", events::measure),
     ("verdict", verdict::measure),
     ("restart", restart::measure),
     ("audit", audit::measure),
+    ("truth", truth::measure),
+    ("idle", idle::measure),
     ("list", list::measure),
     ("memory", memory::measure),
     ("start", start::measure),
@@ -42,6 +54,9 @@ const FIGURES: [(&str, Figure); 6] = [
 
 fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((churn::COMMAND, rest)) = names.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return churn::child(rest);
+    }
     if let Some(strange) = names.iter().find(|name| !FIGURES.iter().any(|(figure, _)| figure == name)) {
         let known: Vec<&str> = FIGURES.iter().map(|(name, _)| *name).collect();
         eprintln!("bench: no figure {strange}; there are {}", known.join(", "));

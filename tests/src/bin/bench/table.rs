@@ -3,6 +3,7 @@
 use crate::samples::Samples;
 use std::fmt;
 use std::fs;
+use std::mem::discriminant;
 use std::time::Duration;
 
 /// An amount that has a unit.
@@ -10,6 +11,9 @@ use std::time::Duration;
 pub enum Amount {
     Time(Duration),
     Bytes(u64),
+    /// So many times one processor's whole time.
+    Share(f64),
+    Count(u64),
 }
 
 impl Amount {
@@ -17,7 +21,14 @@ impl Amount {
         match self {
             Amount::Time(time) => time.as_secs_f64(),
             Amount::Bytes(bytes) => bytes as f64,
+            Amount::Share(share) => share,
+            Amount::Count(count) => count as f64,
         }
+    }
+
+    /// How many times `other`, where the two can be compared.
+    fn times(self, other: Amount) -> Option<f64> {
+        (discriminant(&self) == discriminant(&other)).then(|| self.number() / other.number())
     }
 }
 
@@ -28,6 +39,8 @@ impl fmt::Display for Amount {
             Amount::Time(time) if time.as_secs() == 0 => format!("{:.2} ms", time.as_secs_f64() * 1e3),
             Amount::Time(time) => format!("{:.2} s", time.as_secs_f64()),
             Amount::Bytes(bytes) => format!("{:.2} MiB", *bytes as f64 / f64::from(1 << 20)),
+            Amount::Share(share) => format!("{:.3} %", share * 100.0),
+            Amount::Count(count) => count.to_string(),
         };
         f.pad(&text)
     }
@@ -40,6 +53,8 @@ pub enum Aim {
     Floors(f64),
     /// So much.
     Most(Amount),
+    /// The 99th percentile so long.
+    P99(Duration),
 }
 
 impl fmt::Display for Aim {
@@ -48,6 +63,9 @@ impl fmt::Display for Aim {
             Aim::Floors(times) => write!(f, "{times}×"),
             Aim::Most(Amount::Time(time)) => write!(f, "{time:?}"),
             Aim::Most(Amount::Bytes(bytes)) => write!(f, "{} MiB", bytes >> 20),
+            Aim::Most(Amount::Share(share)) => write!(f, "{} %", share * 100.0),
+            Aim::Most(Amount::Count(count)) => write!(f, "{count}"),
+            Aim::P99(time) => write!(f, "p99 {time:?}"),
         }
     }
 }
@@ -59,7 +77,7 @@ pub struct Line {
     runs: usize,
     median: Amount,
     p99: Option<Amount>,
-    aim: Option<Aim>,
+    aims: Vec<Aim>,
 }
 
 impl Line {
@@ -70,18 +88,34 @@ impl Line {
             runs: samples.runs(),
             median: Amount::Time(samples.median()),
             p99: samples.p99().map(Amount::Time),
-            aim: None,
+            aims: Vec::new(),
         }
     }
 
     /// Something that was weighed, once.
     pub fn weighed(what: impl Into<String>, bytes: u64) -> Line {
-        Line { what: what.into(), runs: 1, median: Amount::Bytes(bytes), p99: None, aim: None }
+        Line::found(what, 1, Amount::Bytes(bytes))
     }
 
-    /// With what it should be at most.
-    pub fn aim(self, aim: Aim) -> Line {
-        Line { aim: Some(aim), ..self }
+    /// What came of all runs together.
+    pub fn found(what: impl Into<String>, runs: usize, amount: Amount) -> Line {
+        Line { what: what.into(), runs, median: amount, p99: None, aims: Vec::new() }
+    }
+
+    /// With what it should be at most; of several aims all are to be met.
+    pub fn aim(mut self, aim: Aim) -> Line {
+        self.aims.push(aim);
+        self
+    }
+
+    /// Whether its aims are met; `None` if it has none.
+    fn met(&self, ratio: Option<f64>) -> Option<bool> {
+        let met = |aim: &Aim| match *aim {
+            Aim::Floors(times) => ratio.is_some_and(|ratio| ratio <= times),
+            Aim::Most(most) => self.median.number() <= most.number(),
+            Aim::P99(most) => self.p99.is_some_and(|p99| p99.number() <= most.as_secs_f64()),
+        };
+        (!self.aims.is_empty()).then(|| self.aims.iter().all(met))
     }
 }
 
@@ -96,19 +130,15 @@ pub struct Section {
 /// Prints all, the machine first.
 pub fn print(sections: &[Section]) {
     println!("{}\n", machine());
-    println!("{:<62} {:>5} {:>10} {:>10} {:>8}  {:<6}", "", "runs", "median", "p99", "× floor", "aim");
+    println!("{:<62} {:>7} {:>10} {:>10} {:>8}  {:<12}", "", "runs", "median", "p99", "× floor", "aim");
     for Section { title, floor, lines } in sections {
         println!("{title}");
         if let Some(floor) = floor {
             print_line(floor, "floor".to_owned(), "");
         }
         for line in lines {
-            let ratio = floor.as_ref().map(|floor| line.median.number() / floor.median.number());
-            let met = line.aim.map(|aim| match aim {
-                Aim::Floors(times) => ratio.is_some_and(|ratio| ratio <= times),
-                Aim::Most(most) => line.median.number() <= most.number(),
-            });
-            let word = match met {
+            let ratio = floor.as_ref().and_then(|floor| line.median.times(floor.median));
+            let word = match line.met(ratio) {
                 Some(true) => "met",
                 Some(false) => "MISSED",
                 None => "",
@@ -120,9 +150,10 @@ pub fn print(sections: &[Section]) {
 
 fn print_line(line: &Line, ratio: String, word: &str) {
     let p99 = line.p99.map_or_else(String::new, |p99| p99.to_string());
-    let aim = line.aim.map_or_else(String::new, |aim| aim.to_string());
+    let aims: Vec<String> = line.aims.iter().map(Aim::to_string).collect();
+    let aim = aims.join(", ");
     let text = format!(
-        "  {:<60} {:>5} {:>10} {p99:>10} {ratio:>8}  {aim:<6} {word}",
+        "  {:<60} {:>7} {:>10} {p99:>10} {ratio:>8}  {aim:<12} {word}",
         line.what, line.runs, line.median
     );
     println!("{}", text.trim_end());

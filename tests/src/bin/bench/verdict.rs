@@ -6,16 +6,13 @@
 //! nothing to a running service and looks at no file.
 
 use crate::client::Control;
+use crate::floor::{self, Floor, unlink};
 use crate::in_world;
 use crate::samples::Samples;
 use crate::table::{Aim, Line, Section};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use scenarios::{Result, World, ensure, specs, wait_until};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -41,12 +38,12 @@ fn figures(world: &World, logged: &Receiver<Instant>) -> Result<Vec<Section>> {
     // A second link, by which the name comes back without a restart.
     let pin = world.file("pin");
     fs::hard_link(&socket, &pin)?;
-    let floor = Floor::start(world, &pin)?;
+    let plain = Floor::start(world, &pin)?;
     let mut client = Control::open(world)?;
     let (mut wake, mut noticed, mut told, mut pushed, mut asked) = <[Samples; 5]>::default().into();
     for _ in 0..RUNS {
         rest(&mut client)?;
-        wake.add(floor.wake(&pin)?);
+        wake.add(plain.wake()?);
 
         rest(&mut client)?;
         while logged.try_recv().is_ok() {}
@@ -66,7 +63,7 @@ fn figures(world: &World, logged: &Receiver<Instant>) -> Result<Vec<Section>> {
     }
     Ok(vec![Section {
         title: "unlink → verdict".into(),
-        floor: Some(Line::timed("an inotify wake-up: thread in poll(2), read, clock", &wake)),
+        floor: Some(Line::timed(floor::WHAT, &wake)),
         lines: vec![
             Line::timed("the daemon, idle, says dangling in its log", &noticed),
             Line::timed("… and a client that asks then is told", &told).aim(Aim::Floors(4.0)),
@@ -106,50 +103,9 @@ fn rest(client: &mut Control) -> Result {
     Ok(())
 }
 
-fn unlink(path: &Path) -> Result<Instant> {
-    let start = Instant::now();
-    fs::remove_file(path)?;
-    Ok(start)
-}
-
 fn until_red(client: &mut Control, method: &str, start: Instant) -> Result<Duration> {
     while client.status(method, "web")? == "running" {
         ensure!(start.elapsed() < LIMIT, "{method} says running without a socket");
     }
     Ok(start.elapsed())
-}
-
-/// A plain program's wake-up, in a folder of its own.
-struct Floor {
-    folder: std::path::PathBuf,
-    woken: Receiver<Instant>,
-}
-
-impl Floor {
-    fn start(world: &World, pin: &Path) -> Result<Floor> {
-        let folder = world.file("floor");
-        fs::create_dir(&folder)?;
-        fs::hard_link(pin, folder.join("rpc.sock"))?;
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        inotify.add_watch(&folder, AddWatchFlags::IN_DELETE)?;
-        let (sender, woken) = channel();
-        std::thread::spawn(move || {
-            loop {
-                let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-                let woke = poll(&mut fds, PollTimeout::NONE).is_ok() && inotify.read_events().is_ok();
-                if woke && sender.send(Instant::now()).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Floor { folder, woken })
-    }
-
-    fn wake(&self, pin: &Path) -> Result<Duration> {
-        let socket = self.folder.join("rpc.sock");
-        let start = unlink(&socket)?;
-        let woken = self.woken.recv_timeout(LIMIT)?;
-        fs::hard_link(pin, &socket)?;
-        Ok(woken - start)
-    }
 }
