@@ -90,7 +90,8 @@ fn folder_removed(world: &World) -> Result {
     fs::remove_dir_all(world.sockets().join("web"))?;
     world.wait_status("web", "failed", SOON)?;
     // Failed with the first file; the others go one after the other.
-    wait_until(SOON, "both sockets are lost", || Ok(world.service("web")?.int("sockets_ok")? == 0))?;
+    let all_lost = || world.service("web").and_then(|row| row.int("sockets_ok")).is_ok_and(|ok| ok == 0);
+    wait_until(SOON, "both sockets are lost", all_lost)?;
     let row = world.service("web")?;
     ensure!(row.text("health_reason")?.starts_with("declared socket missing on disk: "), "{row}");
     ensure!(row.pid("pid")? == pid, "{row}");
