@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::Peers;
-use crate::cause::{Cause, cause};
+use crate::cause::{Cause, cause, guess};
 use crate::dentry::{Dentry, DentryKind, Mounts};
 use crate::diag::Diag;
 use crate::error::AuditError;
@@ -379,9 +379,13 @@ fn fate(
     if let Some(witness) = expect.witness.as_ref().filter(|_| expect.known == Some(away.id())) {
         return cause(&expect.path, witness, mounts);
     }
-    let pid = holder?.pid;
-    let witness = (same_view(pid) == Some(true)).then(|| locate(pid, away.inode)).flatten()?;
-    cause(&expect.path, &witness, mounts)
+    let kin = holder.map(|holder| holder.pid).filter(|pid| same_view(*pid) == Some(true));
+    match kin.and_then(|pid| locate(pid, away.inode)) {
+        Some(witness) => cause(&expect.path, &witness, mounts),
+        // What lies in its place says more than a guess.
+        None if verdict == Verdict::Replaced => None,
+        None => guess(&expect.path, away.vfs?, mounts),
+    }
 }
 
 pub(crate) fn finding(expect: &Expect, case: Case, names: &mut Names, mounts: &mut Mounts) -> Finding {

@@ -10,10 +10,14 @@
 //! | at this very path | | mounted over |
 //! | at another path, same name | its folder is another, or gone | the folder was moved |
 //! | at another path | else | renamed |
+//! | unknown: nothing was kept, and the listener may not be asked | its folder is on another file system | mounted over, or unmounted |
+//! | unknown | its folder is gone | the folder was removed or moved |
+//! | unknown | else nothing lies there | removed or renamed |
 
 use std::path::{Path, PathBuf};
 
 use crate::dentry::Mounts;
+use crate::listener::Vfs;
 use crate::witness::{Account, Witness};
 
 /// See the module's table.
@@ -36,6 +40,10 @@ pub enum Cause {
     },
     /// Its file system was taken out of the tree.
     Unmounted,
+    /// Its folder is not there any more.
+    FolderLost,
+    /// It is not in its folder any more.
+    Lost,
 }
 
 impl std::fmt::Display for Cause {
@@ -49,6 +57,8 @@ impl std::fmt::Display for Cause {
                 write!(f, "mounted over by a {kind} mount at {}", at.display())
             }
             Cause::Unmounted => f.write_str("unmounted"),
+            Cause::FolderLost => f.write_str("its folder was removed or moved"),
+            Cause::Lost => f.write_str("removed or renamed"),
         }
     }
 }
@@ -81,4 +91,17 @@ pub(crate) fn cause(path: &Path, witness: &Witness, mounts: &mut Mounts) -> Opti
             }
         }
     }
+}
+
+/// What the folder alone tells of a listener's dentry that is not there.
+pub(crate) fn guess(path: &Path, bound: Vfs, mounts: &mut Mounts) -> Option<Cause> {
+    let Some(folder) = mounts.follow(path.parent()?).ok()? else { return Some(Cause::FolderLost) };
+    if folder.dev == bound.dev {
+        return Some(Cause::Lost);
+    }
+    if !mounts.has_device(bound.dev) {
+        return Some(Cause::Unmounted);
+    }
+    let (at, kind) = mounts.covering(path.parent()?)?;
+    Some(Cause::MountedOver { at, kind })
 }

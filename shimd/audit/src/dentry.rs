@@ -172,6 +172,11 @@ impl Mounts {
         self.table.is_none() || self.devices.contains_key(&mount)
     }
 
+    /// Whether a file system hangs in the tree, as of the last [`Mounts::refresh`].
+    pub(crate) fn has_device(&self, device: u32) -> bool {
+        self.devices.values().any(|other| *other == device)
+    }
+
     /// The mount that `path` leads into: its mount point and file system type. Where nothing lies there, of the
     /// nearest folder above that exists.
     pub(crate) fn covering(&mut self, path: &Path) -> Option<(PathBuf, String)> {

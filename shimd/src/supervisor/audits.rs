@@ -265,7 +265,7 @@ impl Supervisor {
         }
     }
 
-    /// `patient`: what may be a reload has its time to settle.
+    /// `patient`: nobody waits for the answer.
     fn take_findings(
         &mut self,
         name: &Arc<str>,
@@ -295,8 +295,8 @@ impl Supervisor {
             next = next.into_iter().chain(again).min();
             let done = self.blame.as_ref().map(|blame| culprits::deed(blame, socket, finding.verdict));
             let by = done.as_ref().ok().map(Option::as_ref);
-            let settles = settling::settles(socket, finding, service.instance.as_ref(), by);
-            if let Some(until) = settles.filter(|until| patient && *until > asked) {
+            let settles = settling::settles(socket, finding, service.instance.as_ref(), by, !patient);
+            if let Some(until) = settles.filter(|until| *until > asked) {
                 next = next.into_iter().chain([until]).min();
                 continue;
             }

@@ -144,7 +144,8 @@ impl Service {
     pub fn expects_unowned(&self, trusted: bool) -> Vec<Expect> {
         let trusted = trusted && self.instance.is_some();
         let owner = |s: &Socket| match s.known {
-            Some(_) if trusted => Owner::Trusted,
+            // What became of a lost one, to which no hold was kept, its process can tell.
+            Some(_) if trusted && (s.witness.is_some() || s.is_ok()) => Owner::Trusted,
             _ => Owner::Pids(Vec::new()),
         };
         let expect = |s: &Socket| Expect {

@@ -1,11 +1,12 @@
 //! No alarm for a reload: a service may unlink its socket and bind it again.
 //!
 //! What the service itself does to a socket that was in order has `settle` to come right before it is a verdict. What
-//! another process does is one at once. Whoever asks meanwhile is told how it stands.
+//! another process does is one at once.
 //!
 //! | from `ok` to | done by | waits |
 //! | --- | --- | --- |
-//! | dangling | the service, or nobody can be known (no fanotify) | yes |
+//! | dangling | the service | yes |
+//! | dangling | nobody can be known (no fanotify) | yes, until somebody asks |
 //! | dangling | another process, or one not seen yet | no |
 //! | absent, stale, or bound and not listening yet | the service: who else closes its listener | yes |
 //! | anything else, or without a live instance | | no |
@@ -19,17 +20,18 @@ use super::socket::Socket;
 use crate::sys::blame::Deed;
 
 /// Until when a finding may still pass; `None` where it is to be taken as it is. `by`: `None` where nobody can be
-/// known, else the deed that was seen.
+/// known, else the deed that was seen. `asked`: somebody waits for the answer.
 pub fn settles(
     socket: &mut Socket,
     finding: &Finding,
     instance: Option<&Instance>,
     by: Option<Option<&Deed>>,
+    asked: bool,
 ) -> Option<Instant> {
     let instance = instance.filter(|i| i.main_lives && socket.verdict == Some(Verdict::Ok));
     let waits = instance.filter(|instance| match finding.verdict {
         Verdict::Dangling => match by {
-            None => true,
+            None => !asked,
             Some(None) => false,
             Some(Some(deed)) => is_own(deed, instance),
         },
