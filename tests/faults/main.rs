@@ -58,7 +58,7 @@ mod on_overlayfs;
 mod on_tmpfs;
 mod on_xfs;
 mod one_path_by_two_names;
-mod orphan_keeps_next_from_binding;
+mod orphan_keeps_the_listener;
 mod other_link_removed;
 mod other_service_steals_path;
 mod parent_chmod_000;
@@ -164,7 +164,7 @@ faults! {
     closed_and_removed_by_service,
     never_bound,
     abstract_socket_closed,
-    orphan_keeps_next_from_binding,
+    orphan_keeps_the_listener,
     descriptor_passed_to_stranger,
     other_service_steals_path,
     two_services_one_path,

@@ -1,7 +1,7 @@
 //! A server that accepts, but slower than its clients come: they wait for longer than they may, and then it catches up.
 
 use scenarios::client::wait_in_line;
-use scenarios::fault_matrix::{AT_ONCE, serve_with};
+use scenarios::fault_matrix::{AT_ONCE, SOON, serve_with};
 use scenarios::{Json, Result, Row, World, ensure};
 use serde_json::json;
 
@@ -19,7 +19,9 @@ pub fn run(world: &World) -> Result {
     // The first one is taken at once.
     let _wait = wait_in_line(&path, 4)?;
     world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
-    world.serves_again("web", "rpc.sock")?;
+    // A client of its own would be the next to wait.
+    world.wait_verdict("web", "rpc.sock", "ok", "", SOON)?;
+    world.wait_status("web", "running", SOON)?;
     ensure!(world.service("web")?.pid("pid")? == pid, "without a restart");
     Ok(())
 }

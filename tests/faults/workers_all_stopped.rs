@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use scenarios::client::wait_in_line;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
-use scenarios::{Result, Row, World, ensure, processes};
+use scenarios::{Result, Row, World, processes, wait_until};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -17,9 +17,11 @@ pub const ROW: Row = Row {
 
 pub fn run(world: &World) -> Result {
     let (main, path) = serve_with(world, &["--fork-workers", "2"], json!({"wedged_after": "1sec"}))?;
-    let mut workers = world.instance_pids("web")?;
-    workers.retain(|pid| *pid != main);
-    ensure!(workers.len() == 2, "two workers accept: {workers:?}");
+    let workers = wait_until(AT_ONCE, "two workers run", || {
+        let mut workers = world.instance_pids("web").ok()?;
+        workers.retain(|pid| *pid != main);
+        (workers.len() == 2).then_some(workers)
+    })?;
     for worker in &workers {
         processes::signal(*worker, Signal::SIGSTOP);
     }

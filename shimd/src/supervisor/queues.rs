@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// How soon at the least, and at the latest, a queue that is followed.
 const SOONEST: Duration = Duration::from_millis(10);
 const LATEST: Duration = Duration::from_secs(1);
-/// The look for waiting connections may cost one five-hundredth of a processor.
+/// The look for waiting connections may cost one five-hundredth of a processor, or comes every two seconds.
 const SHARE: u32 = 500;
 
 /// The queue of a socket that somebody waits for.
@@ -109,7 +109,7 @@ impl Supervisor {
 
     fn queues_every(&self, took: Duration) -> Duration {
         let shortest = self.services.values().map(|s| s.live_spec().wedged_after).min().unwrap_or(LATEST);
-        (shortest / 4).clamp(FULL, LATEST).max(took.saturating_mul(SHARE).min(5 * LATEST))
+        (shortest / 4).clamp(FULL, LATEST).max(took.saturating_mul(SHARE).min(2 * LATEST))
     }
 
     /// Looks at a service again when the first of its queues may be wedged.
