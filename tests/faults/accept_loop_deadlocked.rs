@@ -17,7 +17,7 @@ pub const ROW: Row = Row {
 
 pub fn run(world: &World) -> Result {
     let (pid, path) = serve_with(world, &["--stop-accepting"], json!({"wedged_after": "1sec"}))?;
-    processes::signal(pid, Signal::SIGUSR1);
+    processes::signal_taken(pid, Signal::SIGUSR1)?;
     let _wait = wait_in_line(&path, 2)?;
     world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     world.cured_by_clean_restart("web", "rpc.sock")

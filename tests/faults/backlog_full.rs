@@ -20,7 +20,7 @@ pub const ROW: Row = Row {
 pub fn run(world: &World) -> Result {
     let options = ["--stop-accepting", "--backlog", "2"];
     let (pid, path) = serve_with(world, &options, json!({"wedged_after": "1min"}))?;
-    processes::signal(pid, Signal::SIGUSR1);
+    processes::signal_taken(pid, Signal::SIGUSR1)?;
     // The kernel takes one more than the backlog.
     let _wait = wait_in_line(&path, 3)?;
     let next = connect_now(&path)?.map(drop);

@@ -18,6 +18,7 @@ mod fixture;
 mod foreign_listener_not_stolen;
 mod full_disk;
 mod hero_style_spec;
+mod history;
 mod instance_surroundings;
 mod kill_other_ends_holder;
 mod late_unlink_by_old_instance;
@@ -26,6 +27,7 @@ mod notify_and_marker;
 mod nu_modules;
 mod one_daemon_per_home;
 mod ordinary_user;
+mod own_socket_put_back;
 mod plugin_starts_daemon;
 mod random_removals_never_green;
 mod restart_policy;
@@ -34,6 +36,7 @@ mod sigkill_daemon_adopts;
 mod stop_takes_the_whole_tree;
 mod stop_timeout_kills;
 mod unlink_under_listener;
+mod without_events;
 
 /// Two at a time: a scenario mostly waits, and its daemon and servers want a processor too.
 const THREADS: usize = 2;
@@ -70,6 +73,9 @@ fn main() -> ExitCode {
         ordinary_user::trials(),
         control_socket::trials(),
         full_disk::trials(),
+        history::trials(),
+        own_socket_put_back::trials(),
+        without_events::trials(),
         bad_input_specs::trials(),
         bad_input_exec::trials(),
         bad_input_paths::trials(),

@@ -5,7 +5,7 @@
 use crate::client::address;
 use crate::command::run;
 use crate::fault::Context;
-use crate::{Result, World};
+use crate::{Result, World, wait_until};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -20,6 +20,9 @@ use std::time::Duration;
 
 /// How long a client waits for an answer before it calls it a hang.
 const PATIENCE: u16 = 1500;
+
+/// How long a process of the service may be unknown to the daemon.
+const YOUNG: Duration = Duration::from_millis(200);
 
 /// How long a client's process may take in all.
 const CLIENT: Duration = Duration::from_secs(10);
@@ -88,7 +91,7 @@ impl World {
         path: &Path,
         kind: &str,
         user: Option<&User>,
-        own: impl FnOnce() -> Vec<i32>,
+        own: impl Fn() -> Vec<i32>,
     ) -> Result<Seen> {
         let mut command = self.command(self.bin("unixd"));
         command.args(["probe", kind]).arg(path);
@@ -100,7 +103,9 @@ impl World {
         let words = ran.stdout.trim_end();
         if let Some(pid) = words.strip_prefix("pong ") {
             let pid: i32 = pid.parse().context(words)?;
-            return Ok(if own().contains(&pid) { Seen::Answers } else { Seen::WrongServer });
+            // The daemon's list of an instance's processes may be some milliseconds old, and a worker younger.
+            let is_own = wait_until(YOUNG, "it is one of the service's", || own().contains(&pid)).is_ok();
+            return Ok(if is_own { Seen::Answers } else { Seen::WrongServer });
         }
         Ok(match words {
             "hang" => Seen::Hang,

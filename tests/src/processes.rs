@@ -4,9 +4,15 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::{Result, ensure, wait_until};
+
+/// How long a process may take to read a signal.
+const TAKES: Duration = Duration::from_secs(3);
 
 /// A process that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +49,17 @@ pub fn alive(pid: i32) -> bool {
 /// Sends a signal; `false` when there is no such process.
 pub fn signal(pid: i32, signal: Signal) -> bool {
     kill(Pid::from_raw(pid), signal).is_ok()
+}
+
+/// Sends a signal to a process that reads its signals, and waits until it has read this one.
+pub fn signal_taken(pid: i32, sent: Signal) -> Result {
+    ensure!(signal(pid, sent), "process {pid} has ended");
+    let bit = 1_u64 << (sent as i32 - 1);
+    wait_until(TAKES, format!("{pid} has read {sent}"), || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & bit == 0)
+    })
 }
 
 /// Kills all processes of a folder, also those that appear meanwhile.

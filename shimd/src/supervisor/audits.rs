@@ -4,7 +4,7 @@
 //! once and on this task while they are few (one `lstat` and one query each), in one dump on the audit
 //! thread where they are many. The period makes it sure: everything, every 5 s, on the thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -57,14 +57,21 @@ struct Item {
     name: Arc<str>,
     subject: Subject,
     tree: Option<Tree>,
-    expects: Vec<Expect>,
+    /// Each with the socket's place in the spec.
+    expects: Vec<(usize, Expect)>,
 }
+
+/// Findings, each with the socket's place in the spec.
+type Found = Vec<(usize, Finding)>;
+
+/// What has to be audited: services, and of each these sockets, or all.
+pub type Dirty = BTreeMap<Arc<str>, Option<BTreeSet<usize>>>;
 
 /// What the thread found.
 pub struct Report {
     /// Before its first look.
     asked: Instant,
-    findings: Vec<(Arc<str>, Subject, Vec<Finding>)>,
+    findings: Vec<(Arc<str>, Subject, Found)>,
 }
 
 /// The thread that audits many sockets at once.
@@ -122,8 +129,9 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     let mut parts = Vec::with_capacity(batch.len());
     for item in batch {
         let pids = item.tree.as_ref().map(Tree::pids_now);
-        parts.push((item.name, item.subject, item.expects.len(), item.tree));
-        expects.extend(item.expects.into_iter().map(|mut e| {
+        let places: Vec<usize> = item.expects.iter().map(|(place, _)| *place).collect();
+        parts.push((item.name, item.subject, places, item.tree));
+        expects.extend(item.expects.into_iter().map(|(_, mut e)| {
             if let (Owner::Pids(owner), Some(pids)) = (&mut e.owner, &pids) {
                 owner.clone_from(pids);
             }
@@ -132,7 +140,7 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     }
     let mut findings = auditor.audit(&expects);
     // What is not ok on trust is asked again with the instance's processes.
-    let mut trees = parts.iter().flat_map(|(_, _, len, tree)| std::iter::repeat_n(tree, *len));
+    let mut trees = parts.iter().flat_map(|(_, _, places, tree)| std::iter::repeat_n(tree, places.len()));
     for (expect, finding) in expects.into_iter().zip(&mut findings) {
         let tree = trees.next();
         if is_suspicion(&expect, finding) {
@@ -141,8 +149,8 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
         }
     }
     let mut findings = findings.into_iter();
-    let findings =
-        parts.into_iter().map(|(n, s, len, _)| (n, s, findings.by_ref().take(len).collect())).collect();
+    let mut of_part = |places: Vec<usize>| places.into_iter().zip(findings.by_ref()).collect();
+    let findings = parts.into_iter().map(|(n, s, places, _)| (n, s, of_part(places))).collect();
     Report { asked, findings }
 }
 
@@ -164,22 +172,26 @@ impl Supervisor {
         if self.dirty.is_empty() {
             return;
         }
-        let names: Vec<Arc<str>> = std::mem::take(&mut self.dirty).into_iter().collect();
-        let (later, now): (Vec<_>, Vec<_>) =
-            names.into_iter().filter(|n| self.services.contains_key(n)).partition(|n| self.hopeless(n));
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.retain(|name, _| self.services.contains_key(name));
         // Nothing lies at a path yet: no need to ask the kernel who listens there.
+        let later: Vec<_> = dirty.keys().filter(|name| self.hopeless(name)).cloned().collect();
         for name in later {
+            dirty.remove(&name);
             self.take_absence(&name);
         }
-        let sockets: usize = now.iter().filter_map(|n| self.services.get(n)).map(|s| s.sockets.len()).sum();
+        let all = |name| self.services.get(name).map_or(0, |s| s.sockets.len());
+        let sockets: usize =
+            dirty.iter().map(|(n, some)| some.as_ref().map_or_else(|| all(n), BTreeSet::len)).sum();
         if sockets <= FEW {
-            for name in now {
-                self.audit_one(&name, true);
+            for (name, some) in dirty {
+                self.audit_one(&name, some.as_ref(), true);
             }
         } else if self.audit_thread.busy {
-            self.dirty.extend(now);
+            dirty.append(&mut self.dirty);
+            self.dirty = dirty;
         } else {
-            self.audit_there(now, true);
+            self.audit_there(dirty, true);
         }
     }
 
@@ -208,35 +220,39 @@ impl Supervisor {
 
     /// Audits one service on this task, for somebody who wants to know how it stands now.
     pub(super) fn audit_here(&mut self, name: &Arc<str>) {
-        self.audit_one(name, false);
+        self.audit_one(name, None, false);
     }
 
-    fn audit_one(&mut self, name: &Arc<str>, patient: bool) {
+    fn audit_one(&mut self, name: &Arc<str>, some: Option<&BTreeSet<usize>>, patient: bool) {
         let Some(service) = self.services.get(name) else { return };
         let asked = Instant::now();
-        let mut expects = service.expects(true);
+        let expects = service.expects(true, some);
         let subject = Subject::of(service);
-        let mut findings: Vec<Finding> = expects.iter().map(|e| self.auditor.confirm(e)).collect();
-        let unsure = |(e, f): (&Expect, &Finding)| is_suspicion(e, f);
-        // On trust the process is not looked up: after the daemon's own start it is not known yet.
-        let nameless =
-            |(s, f): (&Socket, &Finding)| s.pid.is_none() && f.listener.is_some() && f.holder.is_none();
-        if expects.iter().zip(&findings).any(unsure) || service.sockets.iter().zip(&findings).any(nameless) {
-            expects = service.expects(false);
-            findings = expects.iter().map(|e| self.auditor.confirm(e)).collect();
+        let mut findings: Found =
+            expects.iter().map(|(place, e)| (*place, self.auditor.confirm(e))).collect();
+        let unsure = expects.iter().zip(&findings).any(|((place, expect), (_, finding))| {
+            // On trust the process is not looked up: after the daemon's own start it is not known yet.
+            let nameless = finding.listener.is_some()
+                && finding.holder.is_none()
+                && service.sockets.get(*place).is_some_and(|s| s.pid.is_none());
+            nameless || is_suspicion(expect, finding)
+        });
+        if unsure {
+            let expects = service.expects(false, some);
+            findings = expects.iter().map(|(place, e)| (*place, self.auditor.confirm(e))).collect();
         }
         self.take_findings(name, subject, asked, findings, patient);
     }
 
-    fn audit_there(&mut self, names: Vec<Arc<str>>, trusted: bool) {
-        let item = |name: &Arc<str>| {
-            let service = self.services.get(name)?;
+    fn audit_there(&mut self, dirty: Dirty, trusted: bool) {
+        let item = |(name, some): (Arc<str>, Option<BTreeSet<usize>>)| {
+            let service = self.services.get(&name)?;
             let tree = service.instance.as_ref().map(|i| i.tree.clone());
             // The thread asks the trees for their processes.
-            let expects = service.expects_unowned(trusted);
-            Some(Item { name: name.clone(), subject: Subject::of(service), tree, expects })
+            let expects = service.expects_unowned(trusted, some.as_ref());
+            Some(Item { subject: Subject::of(service), name, tree, expects })
         };
-        let batch: Vec<Item> = names.iter().filter_map(item).collect();
+        let batch: Vec<Item> = dirty.into_iter().filter_map(item).collect();
         self.give(Job::Audit(batch));
     }
 
@@ -251,18 +267,22 @@ impl Supervisor {
         }
     }
 
+    fn all_dirty(&mut self) {
+        self.dirty.extend(self.services.keys().map(|name| (name.clone(), None)));
+    }
+
     /// The period: everything.
     pub(super) fn audit_all(&mut self) {
         if self.audit_thread.busy {
-            self.dirty.extend(self.services.keys().cloned());
+            self.all_dirty();
             return;
         }
         self.period += 1;
         // A watch that was refused may be had by now.
         self.watch_changed |= !self.watcher.unwatched().is_empty();
-        let names =
-            self.services.iter().filter(|(_, s)| !s.sockets.is_empty()).map(|(n, _)| n.clone()).collect();
-        self.audit_there(names, !self.period.is_multiple_of(OWNERS_EVERY));
+        let with_sockets = self.services.iter().filter(|(_, s)| !s.sockets.is_empty());
+        let all = with_sockets.map(|(name, _)| (name.clone(), None)).collect();
+        self.audit_there(all, !self.period.is_multiple_of(OWNERS_EVERY));
     }
 
     pub(super) fn on_report(&mut self, report: Report) {
@@ -278,7 +298,7 @@ impl Supervisor {
         name: &Arc<str>,
         subject: Subject,
         asked: Instant,
-        mut findings: Vec<Finding>,
+        findings: Found,
         patient: bool,
     ) {
         let Some(service) = self.services.get_mut(name) else { return };
@@ -288,23 +308,25 @@ impl Supervisor {
             return;
         }
         let same = Subject::of(service) == subject
-            && service.sockets.len() == findings.len()
-            && service.sockets.iter().zip(&findings).all(|(s, f)| s.path == f.path);
+            && findings
+                .iter()
+                .all(|(place, f)| service.sockets.get(*place).is_some_and(|s| s.path == f.path));
         if !same {
-            self.dirty.insert(name.clone());
+            self.dirty.insert(name.clone(), None);
             return;
         }
         let known: Vec<_> = service.sockets.iter().map(|s| s.known).collect();
         let mut news = Vec::new();
-        let (mut next, wedged_after) = (None, service.live_spec().wedged_after);
-        for (index, (socket, finding)) in service.sockets.iter_mut().zip(&mut findings).enumerate() {
-            let again = queues::weigh(&mut self.auditor, socket, finding, wedged_after);
-            next = next.into_iter().chain(again).min();
+        let wedged_after = service.live_spec().wedged_after;
+        for (index, mut finding) in findings {
+            let Some(socket) = service.sockets.get_mut(index) else { continue };
+            let finding = &mut finding;
+            socket.again = queues::weigh(&mut self.auditor, socket, finding, wedged_after);
             let done = self.blame.as_ref().map(|blame| culprits::deed(blame, socket, finding.verdict));
             let by = done.as_ref().ok().map(Option::as_ref);
             let settles = settling::settles(socket, finding, service.instance.as_ref(), by, !patient);
             if let Some(until) = settles.filter(|until| *until > asked) {
-                next = next.into_iter().chain([until]).min();
+                socket.again = Some(until);
                 continue;
             }
             let culprit = done.ok().flatten().map(|deed| culprits::named(&deed));
@@ -336,6 +358,7 @@ impl Supervisor {
             let listeners = service.sockets.iter().filter_map(record).collect();
             let _ = self.store.submit(Write::Listeners { name: name.to_string(), listeners });
         }
+        let next = service.sockets.iter().filter_map(|s| s.again).min();
         self.follow_queue(name, next);
         for index in news {
             self.record_verdict(name, index);
@@ -387,20 +410,28 @@ impl Supervisor {
                     }
                     for service in self.folders.get(&folder).into_iter().flatten() {
                         let Some(found) = self.services.get_mut(service) else { continue };
-                        if let Some(name) = &name {
-                            if !found.looks_at(name, &self.root) {
-                                continue;
+                        let Some(name) = &name else {
+                            self.dirty.insert(service.clone(), None);
+                            continue;
+                        };
+                        // The sockets of this name, or the service's ready marker.
+                        let concerned = found.saw(name, kind);
+                        if !concerned.is_empty() {
+                            let some =
+                                self.dirty.entry(service.clone()).or_insert_with(|| Some(BTreeSet::new()));
+                            if let Some(some) = some {
+                                some.extend(concerned);
                             }
-                            found.saw(name, kind);
+                        } else if found.looks_at(name, &self.root) {
+                            self.dirty.insert(service.clone(), None);
                         }
-                        self.dirty.insert(service.clone());
                     }
                 }
                 WatchEvent::Overflow | WatchEvent::Mounts => {
                     self.watch_changed = true;
                     // A file system that was unmounted took its marks along.
                     self.blamed.clear();
-                    self.dirty.extend(self.services.keys().cloned());
+                    self.all_dirty();
                 }
             }
         }
@@ -459,7 +490,7 @@ impl Supervisor {
             && let Some(service) = self.services.get_mut(&name)
         {
             service.notified = true;
-            self.dirty.insert(name);
+            self.dirty.insert(name, None);
         }
     }
 }

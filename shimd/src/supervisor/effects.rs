@@ -239,7 +239,7 @@ impl Supervisor {
                 Event::Spawned
             }
             Outcome::SpawnFailed { why, transient } => {
-                self.dirty.insert(name.clone());
+                self.dirty.insert(name.clone(), None);
                 service.trouble = Some(why);
                 Event::SpawnFailed { transient }
             }
@@ -290,7 +290,7 @@ impl Supervisor {
         drop_cgroup(instance.tree);
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
         service.intent = Some(self.store.submit(gone));
-        self.dirty.insert(name.clone());
+        self.dirty.insert(name.clone(), None);
     }
 
     pub(super) fn on_main_exit(&mut self, name: &Arc<str>, exit: Exit) {
@@ -315,7 +315,7 @@ impl Supervisor {
         if let Some(service) = self.services.get_mut(name) {
             service.look_after = Duration::from_millis(1);
             self.clock.arm(name, Alarm::Look, service.look_after);
-            self.dirty.insert(name.clone());
+            self.dirty.insert(name.clone(), None);
         }
     }
 

@@ -124,9 +124,10 @@ impl Supervisor {
         let now = SystemTime::now();
         let detail = verdict_detail(socket, now);
         let verdict = detail.verdict.clone().unwrap_or_default();
-        tracing::info!(service = %name, socket = %socket.name, verdict, "{}", detail.reason.as_deref().unwrap_or(""));
         let event = self.record_at(now, Some(name), EventKind::Verdict, detail);
         if let Some(socket) = self.services.get_mut(name).and_then(|s| s.sockets.get_mut(index)) {
+            let why = socket.why().unwrap_or_default();
+            tracing::info!(service = %name, socket = %socket.name, verdict, "{why}");
             socket.spell = Some(Spell { verdict, since: now, event });
         }
     }

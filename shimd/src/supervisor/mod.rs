@@ -98,7 +98,7 @@ pub struct Supervisor {
     waiters: Vec<Waiter>,
     queue: VecDeque<(Arc<str>, Event)>,
     /// Services whose sockets are to be audited before the next wait.
-    dirty: BTreeSet<Arc<str>>,
+    dirty: audits::Dirty,
     auditor: Auditor,
     audit_thread: AuditThread,
     /// Counts the periods, so that ownership is looked up anew now and then.
@@ -184,7 +184,7 @@ impl Supervisor {
             clock: Clock::default(),
             waiters: Vec::new(),
             queue: VecDeque::new(),
-            dirty: BTreeSet::new(),
+            dirty: audits::Dirty::new(),
             auditor: Auditor::new()?,
             audit_thread: AuditThread::start(sender.clone())?,
             period: 0,
@@ -423,10 +423,10 @@ impl Supervisor {
                 }
                 Alarm::Look => {
                     self.look_again(&name);
-                    self.dirty.insert(name);
+                    self.dirty.insert(name, None);
                 }
                 Alarm::Queue => {
-                    self.dirty.insert(name);
+                    self.dirty.insert(name, None);
                 }
             }
         }

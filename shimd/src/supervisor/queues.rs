@@ -102,7 +102,7 @@ impl Supervisor {
             let new = |s: &Socket| s.known == Some(*listener) && s.line.is_none();
             let of = |s: &&super::service::Service| s.sockets.iter().any(new);
             if let Some(name) = self.services.values().find(of).map(|s| s.name.clone()) {
-                self.dirty.insert(name);
+                self.dirty.insert(name, None);
             }
         }
     }

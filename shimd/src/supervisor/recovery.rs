@@ -143,6 +143,6 @@ impl Supervisor {
         // One audit for all, before the first answer shows a state.
         self.settle_queue();
         let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
-        self.dirty.extend(names);
+        self.dirty.extend(names.into_iter().map(|name| (name, None)));
     }
 }

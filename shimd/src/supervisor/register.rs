@@ -155,7 +155,7 @@ impl Supervisor {
                     self.services.insert(service.name.clone(), service);
                 }
             }
-            self.dirty.insert(Arc::from(spec.name.as_str()));
+            self.dirty.insert(Arc::from(spec.name.as_str()), None);
         }
         self.index_dependents();
         self.watch_changed = true;

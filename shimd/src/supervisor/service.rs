@@ -1,5 +1,6 @@
 //! One service as the supervisor holds it: the machine, and the facts that its rows are made of.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -126,12 +127,12 @@ impl Service {
     }
 
     /// What an audit is to expect of each socket. `trusted`: a listener that was seen `ok` and lives is
-    /// taken as the instance's without a look at its processes.
-    pub fn expects(&self, trusted: bool) -> Vec<Expect> {
-        let mut expects = self.expects_unowned(trusted);
-        if expects.iter().any(|e| matches!(e.owner, Owner::Pids(_))) {
+    /// taken as the instance's without a look at its processes. `some`: of these alone, by their place in the spec.
+    pub fn expects(&self, trusted: bool, some: Option<&BTreeSet<usize>>) -> Vec<(usize, Expect)> {
+        let mut expects = self.expects_unowned(trusted, some);
+        if expects.iter().any(|(_, e)| matches!(e.owner, Owner::Pids(_))) {
             let pids = self.instance.as_ref().map_or_else(Vec::new, |i| i.tree.pids_now());
-            for expect in &mut expects {
+            for (_, expect) in &mut expects {
                 if let Owner::Pids(owner) = &mut expect.owner {
                     owner.clone_from(&pids);
                 }
@@ -141,7 +142,7 @@ impl Service {
     }
 
     /// The same, but the owners' processes are left for the audit to fill in.
-    pub fn expects_unowned(&self, trusted: bool) -> Vec<Expect> {
+    pub fn expects_unowned(&self, trusted: bool, some: Option<&BTreeSet<usize>>) -> Vec<(usize, Expect)> {
         let trusted = trusted && self.instance.is_some();
         let owner = |s: &Socket| match s.known {
             // What became of a lost one, to which no hold was kept, its process can tell.
@@ -156,7 +157,9 @@ impl Service {
             witness: s.witness.clone(),
             peers: s.peers.clone(),
         };
-        self.sockets.iter().map(expect).collect()
+        let wanted = |place: &usize| some.is_none_or(|some| some.contains(place));
+        let sockets = self.sockets.iter().enumerate().filter(|(place, _)| wanted(place));
+        sockets.map(|(place, socket)| (place, expect(socket))).collect()
     }
 
     /// Whether clients can reach it: every socket, and the readiness that the spec asks for.
@@ -217,15 +220,21 @@ impl Service {
                 && self.live_spec().marker_path(root).file_name() == Some(name)
     }
 
-    /// An entry of one of its folders changed.
-    pub fn saw(&mut self, name: &std::ffi::OsStr, kind: Change) {
-        for socket in self.sockets.iter_mut().filter(|s| s.path.file_name() == Some(name)) {
+    /// An entry of one of its folders changed. Which sockets have this name.
+    pub fn saw(&mut self, name: &std::ffi::OsStr, kind: Change) -> Vec<usize> {
+        let mut concerned = Vec::new();
+        for (place, socket) in self.sockets.iter_mut().enumerate() {
+            if socket.path.file_name() != Some(name) {
+                continue;
+            }
             match kind {
                 Change::MovedIn => socket.moved_in = true,
                 Change::Added | Change::Removed => socket.moved_in = false,
                 Change::Attributes | Change::Folder => {}
             }
+            concerned.push(place);
         }
+        concerned
     }
 
     /// The last failure was one too many.

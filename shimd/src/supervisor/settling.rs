@@ -28,7 +28,8 @@ pub fn settles(
     by: Option<Option<&Deed>>,
     asked: bool,
 ) -> Option<Instant> {
-    let instance = instance.filter(|i| i.main_lives && socket.verdict == Some(Verdict::Ok));
+    let well = socket.verdict == Some(Verdict::Ok);
+    let instance = instance.filter(|i| well && i.main_lives && !i.spec.settle.is_zero());
     let waits = instance.filter(|instance| match finding.verdict {
         Verdict::Dangling => match by {
             None => !asked,

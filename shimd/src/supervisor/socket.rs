@@ -54,6 +54,8 @@ pub struct Socket {
     pub queue: Option<(u32, u32)>,
     /// The queue, while somebody waits in it.
     pub line: Option<Line>,
+    /// When to look again without an event.
+    pub again: Option<Instant>,
     /// What the history says last: it outlives instances.
     pub spell: Option<Spell>,
 }
@@ -232,6 +234,7 @@ pub fn declared(spec: &Spec, root: &Path, before: &[Socket]) -> Vec<Socket> {
             inode: None,
             queue: None,
             line: None,
+            again: None,
             spell: before.and_then(|b| b.spell.clone()),
             path,
         }

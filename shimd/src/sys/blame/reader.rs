@@ -27,7 +27,7 @@ use nix::unistd::{Pid, read};
 use super::deeds::claims;
 use super::event::{Event, parse};
 use super::who::Witness;
-use super::{Shared, lock};
+use super::{Shared, Who, lock};
 
 /// Some forty events at a time: each brings a descriptor along, and the last one waits for the first one's look.
 const BUFFER: usize = 4096;
@@ -75,8 +75,12 @@ impl Turn {
             events.iter().map(|(held, event)| (event.pid, held.as_ref(), claims(&marks, event))).collect()
         };
         let mut deeds = Vec::new();
+        // One unlink is often several events: of a link count and of a name.
+        let mut last: Option<Who> = None;
         for (pid, held, claims) in claimed.into_iter().filter(|(_, _, claims)| !claims.is_empty()) {
-            let who = self.witness.name(pid, held, now);
+            let seen = last.take().filter(|who| who.pid == pid && who.exe.is_some());
+            let who = seen.unwrap_or_else(|| self.witness.name(pid, held, now));
+            last = Some(who.clone());
             deeds.extend(claims.into_iter().map(|claim| claim.by(who.clone(), now)));
         }
         if !deeds.is_empty() {

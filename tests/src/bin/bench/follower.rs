@@ -1,11 +1,12 @@
 //! A client that follows the verdicts: `event.follow` on the control socket, in raw lines.
 
 use scenarios::fault::Context;
-use scenarios::{Fault, Json, Result, World, ensure};
+use scenarios::{Json, Result, World, ensure};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,13 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The connection, read by a thread that notes when each line had come.
-pub struct Follower(Receiver<(Instant, String)>);
+pub struct Follower {
+    lines: Receiver<(Instant, String)>,
+    /// What was last said of each path.
+    said: HashMap<PathBuf, String>,
+    /// Events that nothing had given cause for.
+    pub strange: u64,
+}
 
 impl Follower {
     /// Follows from now on.
@@ -39,25 +46,48 @@ impl Follower {
                 }
             }
         });
-        Ok(Follower(events))
+        Ok(Follower { lines: events, said: HashMap::new(), strange: 0 })
     }
 
-    /// When the event came that gives `path` this verdict; what came before it is passed over.
-    pub fn wait(&self, path: &Path, verdict: &str) -> Result<Instant> {
+    /// When the event came that gives `path` this verdict. Any other that comes before it is strange.
+    pub fn wait(&mut self, path: &Path, verdict: &str) -> Result<Instant> {
         let until = Instant::now() + LIMIT;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let (at, line) =
-                self.0.recv_timeout(left).context(format!("{}: no event {verdict}", path.display()))?;
-            let event: Value = serde_json::from_str(&line).context(&line)?;
-            let params = event.field("params");
-            if params.field("kind") == "gap" {
-                return Err(Fault(format!("the daemon dropped events: {line}")));
-            }
-            let detail = params.field("detail");
-            if detail.field("path").as_str() == path.to_str() && detail.field("verdict") == verdict {
+            let next = self.lines.recv_timeout(left);
+            let (at, line) = next.context(format!("{}: no event {verdict}", path.display()))?;
+            let (of, said) = self.take(&line)?;
+            if of == path && said == verdict {
                 return Ok(at);
             }
+            self.wonder(&line);
         }
+    }
+
+    /// Takes what has come meanwhile, all of it strange, and waits until `path` is `ok` again if that said otherwise.
+    pub fn rest(&mut self, path: &Path) -> Result {
+        while let Ok((_, line)) = self.lines.try_recv() {
+            self.take(&line)?;
+            self.wonder(&line);
+        }
+        if self.said.get(path).is_some_and(|said| said != "ok") {
+            self.wait(path, "ok")?;
+        }
+        Ok(())
+    }
+
+    fn wonder(&mut self, line: &str) {
+        self.strange += 1;
+        eprintln!("bench: an event without a cause: {}", line.trim_end());
+    }
+
+    fn take(&mut self, line: &str) -> Result<(PathBuf, String)> {
+        let event: Value = serde_json::from_str(line).context(line)?;
+        let params = event.field("params");
+        ensure!(params.field("kind") == "verdict", "no event of a verdict: {line}");
+        let detail = params.field("detail");
+        let (path, said) = (PathBuf::from(detail.text("path")?), detail.text("verdict")?.to_owned());
+        self.said.insert(path.clone(), said.clone());
+        Ok((path, said))
     }
 }
