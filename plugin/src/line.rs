@@ -63,8 +63,10 @@ fn what(event: &EventRow) -> String {
         let colon = if text.is_empty() { "" } else { ": " };
         let _ = write!(text, "{colon}{reason}");
     }
-    if let Some(culprit) = &detail.culprit {
-        let _ = write!(text, " [by {}]", by(culprit));
+    // A reason mostly names the culprit already.
+    let named = |by: &str| detail.reason.as_ref().is_some_and(|reason| reason.contains(by));
+    if let Some(by) = detail.culprit.as_ref().map(by).filter(|by| !named(by)) {
+        let _ = write!(text, " [by {by}]");
     }
     text
 }

@@ -233,8 +233,7 @@ impl Auditor {
     /// # Errors
     /// [`AuditError`] if the kernel lists no sockets.
     pub fn waited_for(&mut self) -> Result<Vec<ListenerId>, AuditError> {
-        let listeners = self.diag.dump_quick()?.listeners;
-        Ok(listeners.iter().filter(|found| found.is_waited_for()).map(Listener::id).collect())
+        self.diag.waited_for()
     }
 
     fn sight(&mut self, path: &Path) -> Sight {

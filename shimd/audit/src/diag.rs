@@ -14,7 +14,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::error::AuditError;
-use crate::listener::Listener;
+use crate::listener::{Listener, ListenerId};
 use crate::message::{self, Malformed, Message, Messages};
 use crate::queue::Waiting;
 
@@ -80,6 +80,29 @@ impl Diag {
     /// [`AuditError::Diag`] or [`AuditError::Malformed`], after a second attempt.
     pub fn query(&mut self, inode: u64, cookie: u64) -> Result<Option<Listener>, AuditError> {
         self.ask(inode, cookie, message::SHOW, message::listener)
+    }
+
+    /// The listeners that connections wait for. The kernel is asked for their queues alone, which makes this the
+    /// cheapest dump there is.
+    ///
+    /// # Errors
+    /// [`AuditError::Diag`] or [`AuditError::Malformed`], after a second attempt.
+    pub fn waited_for(&mut self) -> Result<Vec<ListenerId>, AuditError> {
+        self.twice(|diag| {
+            let mut found = Vec::new();
+            let flags = message::REQUEST | message::DUMP;
+            let show = message::SHOW_RQLEN;
+            let refused = diag.converse(flags, message::LISTEN, show, 0, u64::MAX, &mut |socket| {
+                if message::waiting(socket)?.is_some_and(|waiting| waiting.pending > 0) {
+                    found.push(message::id(socket)?);
+                }
+                Ok(())
+            })?;
+            match refused {
+                0 => Ok(found),
+                errno => Err(AuditError::Diag { step: "dump", errno: Errno::from_raw(errno) }),
+            }
+        })
     }
 
     /// The queue of one listener: who waits to be accepted. `None` for a socket that is gone or that takes no

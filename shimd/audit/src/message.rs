@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::listener::{Listener, ListenerState, Name, SocketKind, Vfs};
+use crate::listener::{Listener, ListenerId, ListenerState, Name, SocketKind, Vfs};
 use crate::queue::Waiting;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -40,6 +40,8 @@ const TCP_LISTEN: u8 = 10;
 pub(crate) const SHOW: u32 = 1 | 2 | 0x10 | 0x40;
 /// Show who waits. Not in a dump: it would name every waiting connection of the machine.
 pub(crate) const SHOW_ICONS: u32 = 8;
+/// A bit of what to show: RQLEN, the queue's length and room.
+pub(crate) const SHOW_RQLEN: u32 = 0x10;
 const RCV_SHUTDOWN: u8 = 1;
 
 /// An answer that breaks its own lengths.
@@ -211,6 +213,12 @@ pub(crate) fn waiting(socket: &[u8]) -> Result<Option<Waiting>, Malformed> {
         }
     }
     Ok(Some(waiting))
+}
+
+/// What tells a socket from every other.
+pub(crate) fn id(socket: &[u8]) -> Result<ListenerId, Malformed> {
+    let word = |at| read_u32(socket, at).map(u64::from).ok_or(Malformed("a socket is cut short"));
+    Ok(ListenerId { inode: word(4)?, cookie: word(8)? | word(12)? << 32 })
 }
 
 /// The attributes of a socket message: type and value.

@@ -10,6 +10,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use shimd_api::event::EventRow;
@@ -24,6 +25,9 @@ use super::write::{Write, apply};
 /// How many jobs one transaction takes.
 const BATCH: usize = 1024;
 
+/// How long events wait for others.
+const COMPANY: Duration = Duration::from_millis(2);
+
 pub(super) type Answer = Result<(), StoreError>;
 pub(super) type Rows = Result<Vec<EventRow>, StoreError>;
 pub(super) type Question = (EventQuery, oneshot::Sender<Rows>);
@@ -33,6 +37,13 @@ pub(super) enum Job {
     Write(Write, oneshot::Sender<Answer>),
     Read(Question),
     Flush(oneshot::Sender<Answer>),
+}
+
+impl Job {
+    /// Nobody waits for it.
+    fn is_unhurried(&self) -> bool {
+        matches!(self, Job::Write(write, _) if write.is_history())
+    }
 }
 
 /// What the first thread owns.
@@ -61,7 +72,17 @@ impl Writer {
             };
             let (mut writes, mut answers) = (Vec::new(), Vec::new());
             let (mut reads, mut flushes) = (Vec::new(), Vec::new());
-            for job in first.into_iter().chain(queue.try_iter().take(BATCH - 1)) {
+            let mut jobs: Vec<Job> = first.into_iter().collect();
+            while jobs.len() < BATCH {
+                // Events wait for others for a moment: those who follow are to have them first, and the processor.
+                let unhurried = !jobs.is_empty() && jobs.iter().all(Job::is_unhurried);
+                let wait = if unhurried { COMPANY } else { Duration::ZERO };
+                match queue.recv_timeout(wait) {
+                    Ok(job) => jobs.push(job),
+                    Err(_) => break,
+                }
+            }
+            for job in jobs {
                 match job {
                     Job::Write(write, answer) => {
                         writes.push(write);

@@ -35,8 +35,9 @@ const FEW: usize = 8;
 const LONG: Duration = Duration::from_millis(50);
 /// A starting instance that listens, and has had no file for this long, has lost it. Some servers bind twice.
 const LOST: Duration = Duration::from_secs(1);
-/// Every so many periods a trusted listener's owner is looked up anew.
-const OWNERS_EVERY: u64 = 12;
+/// Every so many periods (five minutes) a trusted listener's owner is looked up anew: that is dear, for it reads the open
+/// files of every instance, and an owner that ends is told by other means.
+const OWNERS_EVERY: u64 = 60;
 
 /// What an audit was asked about: a spawn of the service, and whether its instance was known by then. Between the
 /// two there is a listener already that belongs to no process we know of.

@@ -105,8 +105,6 @@ pub struct Who {
     pub uid: Option<u32>,
     /// The value of `SHIMD_INSTANCE` in its environ (see [`tree::mark`](super::tree::mark)); `None` for a zombie.
     pub mark: Option<String>,
-    /// Its parent.
-    pub ppid: Option<i32>,
 }
 
 /// Why nobody can be blamed.

@@ -176,7 +176,7 @@ mod tests {
     fn ring_keeps_the_newest_and_finds_by_time() {
         let start = Instant::now();
         let at = |n: u64| start + Duration::from_millis(n);
-        let who = Who { pid: 1, name: String::new(), exe: None, uid: None, mark: None, ppid: None };
+        let who = Who { pid: 1, name: String::new(), exe: None, uid: None, mark: None };
         let claim = Claim { kind: DeedKind::Removed, folder: "/a".into(), name: "x".into() };
         let mut ring = Ring::default();
         let count = KEPT as u64 + 10;

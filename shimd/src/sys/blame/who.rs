@@ -5,7 +5,7 @@
 //! | what | lost when the process |
 //! | --- | --- |
 //! | `exe`, the mark in `environ` | exits |
-//! | `comm`, the owner of `/proc/<pid>` (its effective uid), its parent | is reaped |
+//! | `comm`, the owner of `/proc/<pid>` (its effective uid) | is reaped |
 //!
 //! A process whose look came too late is known by what an earlier deed of it told, if that was not long ago.
 #![allow(unsafe_code)] // pidfd_send_signal has no wrapper in nix
@@ -73,7 +73,7 @@ impl Witness {
 }
 
 fn nobody(pid: i32) -> Who {
-    Who { pid, name: String::new(), exe: None, uid: None, mark: None, ppid: None }
+    Who { pid, name: String::new(), exe: None, uid: None, mark: None }
 }
 
 /// A zombie has neither `exe` nor environ: as it was before, if it is the same program that was seen then.
@@ -97,8 +97,7 @@ fn look(pid: i32) -> Option<Who> {
     let name = comm(&folder)?;
     let uid = fstat(&folder).ok().map(|stat| stat.st_uid);
     let mark = environ_mark(pid);
-    let ppid = ProcStat::read(pid).ok().map(|stat| stat.ppid);
-    Some(Who { pid, name, exe: exe.map(|exe| exe.to_string_lossy().into_owned()), uid, mark, ppid })
+    Some(Who { pid, name, exe: exe.map(|exe| exe.to_string_lossy().into_owned()), uid, mark })
 }
 
 fn comm(folder: &OwnedFd) -> Option<String> {
@@ -158,7 +157,7 @@ mod tests {
         let unknown = Witness::new().name(pid, Some(&held), now);
         child.wait().unwrap();
         assert_eq!((alive.name.as_str(), alive.mark.as_deref()), ("sleep", Some("test/svc/7")));
-        assert!(alive.exe.is_some() && alive.uid.is_some() && alive.ppid.is_some(), "{alive:?}");
+        assert!(alive.exe.is_some() && alive.uid.is_some(), "{alive:?}");
         assert_eq!(zombie, alive);
         assert_eq!(unknown, Who { exe: None, mark: None, ..alive.clone() });
         assert_eq!(witness.name(pid, Some(&held), now), alive);
