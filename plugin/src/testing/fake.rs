@@ -49,7 +49,8 @@ struct Shared {
     socket: PathBuf,
     requests: Mutex<Vec<Json>>,
     clients: Mutex<Vec<UnixStream>>,
-    followers: Mutex<Vec<UnixStream>>,
+    /// Each with the id of the request that streams.
+    followers: Mutex<Vec<(Json, UnixStream)>>,
 }
 
 impl FakeDaemon {
@@ -80,14 +81,14 @@ impl FakeDaemon {
     /// Tells the followers an event, without its `id`.
     pub fn emit(&self, mut event: Json) {
         event["id"] = json!(99);
-        for follower in self.shared.followers.lock().unwrap().iter_mut() {
-            let _ = notify(follower, &event);
+        for (stream, follower) in self.shared.followers.lock().unwrap().iter_mut() {
+            let _ = notify(follower, stream, &event);
         }
     }
 
     /// Hangs up on the followers.
     pub fn end_streams(&self) {
-        for follower in self.shared.followers.lock().unwrap().iter() {
+        for (_, follower) in self.shared.followers.lock().unwrap().iter() {
             let _ = follower.shutdown(std::net::Shutdown::Both);
         }
     }
@@ -124,7 +125,7 @@ fn talk(mut client: UnixStream, shared: &Shared) {
             break;
         }
     }
-    shared.followers.lock().unwrap().retain(|follower| socket_inode(follower) != socket_inode(&client));
+    shared.followers.lock().unwrap().retain(|(_, follower)| socket_inode(follower) != socket_inode(&client));
 }
 
 /// What two descriptors of one socket have in common.
@@ -182,17 +183,17 @@ fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::
         let mut followers = shared.followers.lock().unwrap();
         send(client, &response)?;
         if shared.manner == Manner::Live {
-            canned::live().iter().try_for_each(|event| notify(client, event).map(drop))?;
+            canned::live().iter().try_for_each(|event| notify(client, &request["id"], event).map(drop))?;
         }
-        followers.push(client.try_clone()?);
+        followers.push((request["id"].clone(), client.try_clone()?));
         return Ok(true);
     }
     send(client, &response)
 }
 
-fn notify(follower: &mut UnixStream, event: &Json) -> std::io::Result<bool> {
+fn notify(follower: &mut UnixStream, stream: &Json, event: &Json) -> std::io::Result<bool> {
     let mut params = event.clone();
-    params["stream"] = json!(7);
+    params["stream"] = stream.clone();
     send(follower, &json!({ "jsonrpc": "2.0", "method": "event", "params": params }))
 }
 

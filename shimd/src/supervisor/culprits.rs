@@ -43,14 +43,20 @@ pub fn names_on(path: &Path, wanted: &mut Wanted) {
     }
 }
 
+/// Whether somebody may have brought a verdict about by what was done to the dentry.
+fn has_culprit(verdict: Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Dangling | Verdict::Replaced | Verdict::Foreign | Verdict::NotSocket | Verdict::Denied
+    )
+}
+
 /// What brought about that a socket, last found in order, has this verdict.
 pub fn deed(blame: &Blame, socket: &Socket, verdict: Verdict) -> Option<Deed> {
     let since = socket.well_at?;
     let fits: fn(&Deed) -> bool = match verdict {
-        Verdict::Dangling | Verdict::Replaced | Verdict::Foreign | Verdict::NotSocket => {
-            |deed| deed.kind.replaces()
-        }
         Verdict::Denied => |deed| deed.kind == DeedKind::Attributes,
+        verdict if has_culprit(verdict) => |deed| deed.kind.replaces(),
         _ => return None,
     };
     last(blame, &socket.path, since, fits)
@@ -86,11 +92,13 @@ impl Supervisor {
         if self.blame.is_err() {
             return;
         }
-        let Some(event) = self.services.get(name).and_then(|s| s.sockets.get(index)?.spell.as_ref()) else {
-            return;
-        };
-        let until = Instant::now() + LATE;
-        self.unexplained.push(Unexplained { service: name.clone(), index, event: event.event, until });
+        let now = Instant::now();
+        self.unexplained.retain(|open| open.until > now);
+        let socket = self.services.get(name).and_then(|s| s.sockets.get(index));
+        let open = socket.filter(|s| s.culprit.is_none() && s.verdict.is_some_and(has_culprit));
+        let Some(spell) = open.and_then(|s| s.spell.as_ref()) else { return };
+        let (service, event, until) = (name.clone(), spell.event, now + LATE);
+        self.unexplained.push(Unexplained { service, index, event, until });
     }
 
     /// Marks what `watch_folders` found to be wanted; what is marked already stays.
