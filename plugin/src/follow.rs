@@ -33,9 +33,10 @@ impl Events {
         Ok(Events { past: past.into_iter(), follow, stop: stop.clone(), blame })
     }
 
-    /// The same without the past.
-    pub fn only_new(mut self) -> Events {
-        self.past = Vec::new().into_iter();
+    /// The same with so many of the past, the latest.
+    pub fn past_at_most(mut self, limit: usize) -> Events {
+        let surplus = self.past.len().saturating_sub(limit);
+        self.past.by_ref().take(surplus).for_each(drop);
         self
     }
 }

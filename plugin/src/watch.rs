@@ -53,7 +53,7 @@ impl Watch {
             wanted.insert("kinds".into(), json!([EventKind::Verdict, EventKind::Culprit]));
         }
         // First the events, then the rows: what changes in between is in both, and nothing is in neither.
-        let events = Events::follow(daemon, wanted, stop)?.only_new();
+        let events = Events::follow(daemon, wanted, stop)?.past_at_most(0);
         let rows: Vec<SocketRow> = reach.understand(CHECK, reach.call(CHECK, &params, stop))?;
         let known = rows.iter().map(|row| (key(row), row.clone())).collect();
         Ok(Watch { events, reach, params, known, rows: rows.into(), stop: stop.clone() })

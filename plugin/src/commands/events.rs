@@ -4,7 +4,7 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Example, LabeledError, PipelineData, Signature, Spanned, SyntaxShape, Type, Value, record,
 };
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use shimd_api::event::EventRow;
 
 use crate::daemon::Daemon;
@@ -117,15 +117,16 @@ table shows a row only when the next one is there: --raw gives text instead, an 
             Names::Given(names) if names.is_empty() => return Ok(past_rows(plugin, Vec::new(), raw, call)),
             Names::Given(names) => (Some(names_param(&names)), names),
         };
-        let params = past.params(names_param);
         let blame = Blame { head, names };
         if !follow {
-            let rows: Vec<EventRow> = Daemon::running(engine, blame)?.ask("event.list", params)?;
+            let rows: Vec<EventRow> =
+                Daemon::running(engine, blame)?.ask("event.list", past.of_list(names_param))?;
             return Ok(past_rows(plugin, rows, raw, call));
         }
         let live = Live::open(plugin, engine, |stop| {
-            let events = follow::Events::follow(Daemon::running(engine, blame)?, params, stop)?;
-            Ok(Box::new(if past.is_wanted() { events } else { events.only_new() }))
+            let daemon = Daemon::running(engine, blame)?;
+            let events = follow::Events::follow(daemon, past.of_follow(names_param), stop)?;
+            Ok(Box::new(events.past_at_most(past.at_most())))
         })?;
         Ok(match raw {
             true => text::stream(live.map(|event| event.map(|event| line(&event))), &plugin.readers, head),
@@ -165,29 +166,41 @@ impl Past {
         Ok(Past { since: number("since")?, limit: number("limit")? })
     }
 
-    /// Followers see only what is new, unless they say how much of the past they want too.
-    fn is_wanted(&self) -> bool {
-        self.since.is_some() || self.limit.is_some()
+    /// The params of `event.list`.
+    fn of_list(&self, names: Option<Json>) -> Json {
+        params([
+            ("names", names),
+            ("since", self.since.map(Json::from)),
+            ("limit", self.limit.map(Json::from)),
+        ])
     }
 
-    fn params(&self, names: Option<Json>) -> Json {
-        let mut params = json!({});
-        if let Some(params) = params.as_object_mut() {
-            let given = [
-                ("names", names),
-                ("since", self.since.map(Json::from)),
-                ("limit", self.limit.map(Json::from)),
-            ];
-            params.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
-        }
-        params
+    /// The params of `event.follow`. Of the past that gives only what is since some time, and all of that: the limit is
+    /// kept here, and the latest of a limit alone are the latest of all time. Without either, only what is new comes.
+    fn of_follow(&self, names: Option<Json>) -> Json {
+        let since = self.since.or(self.limit.map(|_| i64::MAX));
+        params([("names", names), ("since", since.map(Json::from)), ("limit", None)])
     }
+
+    /// How many past events a follower gets at most.
+    fn at_most(&self) -> usize {
+        match (self.since, self.limit) {
+            (None, None) => 0,
+            (Some(_), None) => usize::MAX,
+            (_, Some(limit)) => usize::try_from(limit).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+fn params(given: [(&str, Option<Json>); 3]) -> Json {
+    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{FakeDaemon, Folder, Manner, Nu, at};
+    use serde_json::json;
 
     fn times(rows: &[Value]) -> Vec<String> {
         rows.iter().map(|row| at(row, &["time"]).as_date().unwrap().format("%H:%M:%S").to_string()).collect()
@@ -236,6 +249,8 @@ mod tests {
         let mut rows = nu.stream("proc events web --follow --since 1day");
         assert_eq!(times(&[rows.next().unwrap()]), ["03:04:05"], "the past comes first");
         assert_eq!(daemon.followers(), 1);
+        let mut latest = nu.stream("proc events --follow --limit 1");
+        assert_eq!(times(&[latest.next().unwrap()]), ["03:04:05"], "of two, of all time");
         let gap = json!({ "time": "2026-01-02T04:00:00Z", "service": null, "kind": "gap",
             "detail": { "reason": "read faster" } });
         daemon.emit(gap);

@@ -235,7 +235,10 @@ mod canned {
             "service.set" => set(params),
             "socket.check" => Ok(names.iter().flat_map(|name| sockets(name)).collect()),
             "event.list" => events(params, &names),
-            "event.follow" if params["since"].is_null() && params["limit"].is_null() => Ok(json!([])),
+            "event.follow" if !params["limit"].is_null() => {
+                Err(json!({ "code": -32602, "message": "event.follow: no such param: limit" }))
+            }
+            "event.follow" if params["since"].is_null() => Ok(json!([])),
             "event.follow" => events(params, &names),
             "shim.doctor" => Ok(json!([
                 { "check": "sock_diag", "ok": true, "detail": "answers", "help": null },
