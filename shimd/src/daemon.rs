@@ -86,8 +86,7 @@ fn start() -> Result<(), StartError> {
     let _lock = take_lock(&home)?;
     let (store, loaded) = Store::open(&home.database())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // One: what follows from an event runs on the thread that the event has woken, and none waits for another.
-        .worker_threads(1)
+        .worker_threads(2)
         .max_blocking_threads(8)
         .thread_stack_size(512 * 1024)
         .enable_all()

@@ -28,6 +28,8 @@ pub struct Socket {
     pub peers: Peers,
     /// The last verdict; `None` before the first audit of this instance.
     pub verdict: Option<Verdict>,
+    /// When this instance's verdict last changed.
+    pub changed: Option<Instant>,
     /// Its reason, but for the culprit.
     pub reason: Reason,
     /// Who brought it about.
@@ -96,8 +98,8 @@ impl Socket {
 
     /// Whether it has been listened on without a dentry for so long.
     pub fn lost_for(&self, long: Duration) -> bool {
-        self.verdict == Some(Verdict::Dangling)
-            && self.spell.as_ref().is_some_and(|s| s.since.elapsed().is_ok_and(|e| e >= long))
+        // By this instance's own time: the history's spell may go on from the last one's.
+        self.verdict == Some(Verdict::Dangling) && self.changed.is_some_and(|at| at.elapsed() >= long)
     }
 
     /// Whether the socket counts in `sockets`: an optional one only while it is there.
@@ -116,6 +118,9 @@ impl Socket {
             self.culprit = None;
             // The dentry may be another of the same inode: linked back.
             self.witness = None;
+        }
+        if self.verdict != Some(finding.verdict) {
+            self.changed = Some(Instant::now());
         }
         self.verdict = Some(finding.verdict);
         self.missed = None;
@@ -221,6 +226,7 @@ pub fn declared(spec: &Spec, root: &Path, before: &[Socket]) -> Vec<Socket> {
             optional: s.optional,
             peers: peers(&s.clients),
             verdict: None,
+            changed: None,
             reason: Reason::default(),
             culprit: None,
             known: before.and_then(|b| b.known),
