@@ -23,10 +23,11 @@ use nix::sys::stat::{SFlag, fstat, lstat};
 use socket_audit::{AuditError, Auditor, Expect, Owner, Verdict};
 use tokio::sync::mpsc;
 
-use super::pin::{Inode, Pin, PinError, inode_at, remove_if};
+use super::pin::{Pin, PinError};
 use super::socket::{self, Endpoint, ServerError};
 use crate::sys::clean::{self, CleanError};
 use crate::sys::folder::{self, FolderError};
+use crate::sys::pin::{Inode, inode_at, remove_if};
 
 /// How often the path may change under a restoration before that is given up.
 const ATTEMPTS: u32 = 4;

@@ -10,11 +10,12 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use crate::sys::clean::{self, CleanError};
 use crate::sys::folder::{self, FolderProblem};
+use crate::sys::pin::{Inode, inode_at, remove_if};
 
 /// The folder of pins, beside the socket.
 const FOLDER: &str = ".shimd";
@@ -28,22 +29,6 @@ pub struct PinError {
     pub errno: Errno,
     /// What was tried, where, and what to do about it.
     pub problem: String,
-}
-
-/// An inode, by `st_dev` and `st_ino`. It means a socket for as long as that socket's listener is open.
-pub(super) type Inode = (u64, u64);
-
-/// The inode that a name in a folder leads to; `None` where there is none, or it cannot be looked at.
-pub(super) fn inode_at(folder: &OwnedFd, name: &OsStr) -> Option<Inode> {
-    let stat = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
-    Some((stat.st_dev, stat.st_ino))
-}
-
-/// Removes a name, if it is this inode's. What cannot be looked at or removed stays: the next daemon cleans it.
-pub(super) fn remove_if(folder: &OwnedFd, name: &OsStr, inode: Inode) {
-    if inode_at(folder, name) == Some(inode) {
-        let _ = unlinkat(folder, name, UnlinkatFlags::NoRemoveDir);
-    }
 }
 
 /// A pin.

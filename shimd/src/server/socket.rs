@@ -17,7 +17,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use thiserror::Error;
 
-use super::pin::Inode;
+use crate::sys::pin::Inode;
 
 /// The longest path that `struct sockaddr_un` holds, in bytes, without its NUL (unix(7)).
 const SUN_PATH: usize = 107;

@@ -15,7 +15,7 @@ use nix::unistd::{AccessFlags, eaccess, geteuid};
 pub struct Created(pub bool);
 
 /// Why a folder cannot be had or used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {problem}; {}", path.display(), problem.fix())]
 pub struct FolderError {
     /// The component at fault: the folder itself or one above it.

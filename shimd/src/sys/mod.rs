@@ -12,6 +12,7 @@ pub mod limits;
 pub mod lock;
 pub mod notify;
 pub mod pidfd;
+pub mod pin;
 pub mod program;
 pub mod reaper;
 pub mod spawn;
