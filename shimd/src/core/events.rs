@@ -1,5 +1,5 @@
 //! The words of the machine: phases, what it keeps, what happens to it, and what it asks for. What follows from
-//! what is the table in [`machine`](super::machine).
+//! what are the tables in [`machine`](super::machine) and [`beside`](super::beside).
 
 /// What was last asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,12 +33,27 @@ pub enum Phase {
     Preparing { force: bool },
     Spawning,
     Verifying,
+    Publishing { late: bool },
     Running,
     Impaired,
     Stopping(Next),
     Killing(Next),
     Backoff,
     Failed,
+}
+
+/// Where the second instance stands, while there is one or is to be one; see the table of
+/// [`beside`](super::beside).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the header's table says what each is
+pub enum Beside {
+    Preparing,
+    Spawning,
+    Verifying,
+    Publishing,
+    Draining,
+    Stopping,
+    Killing,
 }
 
 /// A restart under way: an open intent.
@@ -48,8 +63,11 @@ pub struct Restart {
     pub clean: bool,
     /// 1 or 2.
     pub attempt: u8,
-    /// The instance that lives is the old one, and is to go.
+    /// The instance that lives is the old one, and is to go. With `gapless`: the second instance that lives is
+    /// not the one that is wanted, and is to go.
     pub leaving: bool,
+    /// The new instance is brought up beside the old one.
+    pub gapless: bool,
 }
 
 /// How a service without an instance came to rest.
@@ -72,7 +90,7 @@ pub struct Durable {
     pub rest: Option<Rest>,
 }
 
-/// What recovery found of the instance that the store names.
+/// What recovery found of an instance that the store names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Found {
     /// Its main process lives.
@@ -109,6 +127,9 @@ pub enum Timer {
     Backoff,
     /// `restart.window`, from its first start.
     Window,
+    /// Of the second instance: `ready.timeout` while it is verified, `stop.timeout` from the drain and again from
+    /// the stop signal, then from SIGKILL to the next look.
+    Beside,
 }
 
 /// What happened.
@@ -122,7 +143,11 @@ pub enum Event {
     Restart {
         /// `--clean`
         clean: bool,
+        /// `--gapless`
+        gapless: bool,
     },
+    /// A socket has lost its dentry, and `on_missing` asks for a restart.
+    Lost,
     /// Command: forget failures.
     ResetFailed,
     /// The dependencies' state, told while Waiting.
@@ -138,8 +163,13 @@ pub enum Event {
         /// The cause may pass by itself (no memory, no process slot).
         transient: bool,
     },
-    /// Whether clients can reach every socket, and the service said it is ready where it was asked to.
+    /// Whether clients can reach every socket (of one to be published: at its private path), and the service
+    /// said it is ready where it was asked to.
     Serving(bool),
+    /// The Publish in flight is done.
+    Published,
+    /// The Publish in flight could not be done.
+    PublishFailed,
     /// The main process ended.
     Exited {
         /// With status 0.
@@ -149,8 +179,33 @@ pub enum Event {
     TreeGone,
     /// A timer that was armed ran out.
     Timer(Timer),
-    /// What is left of the last instance, after the daemon's own start.
-    Recovered(Found),
+    /// Of the second instance.
+    Beside(Sign),
+    /// What is left after the daemon's own start.
+    Recovered {
+        /// Of the instance that was the service's.
+        current: Found,
+        /// Of the second one.
+        other: Found,
+    },
+}
+
+/// What happened to the second instance. That a Clean or a Spawn for it has ended is told by the [`Event`]s of
+/// these: only one of them is ever in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sign {
+    /// It serves at its private paths, and said it is ready where it was asked to.
+    Serving,
+    /// Its Publish in flight is done.
+    Published,
+    /// Its Publish in flight could not be done.
+    PublishFailed,
+    /// Its main process ended.
+    Exited,
+    /// No client waits for it, or is connected to it.
+    Drained,
+    /// No process of it is left.
+    Gone,
 }
 
 /// What the supervisor is to do, in order.
@@ -170,6 +225,14 @@ pub enum Action {
     Adopt,
     /// Audit the sockets now and until they are ok. Answers Serving.
     Verify,
+    /// Put the instance's `publish` sockets at their public names, where they do not lie there yet. Answers
+    /// Published (at once where there are none) or PublishFailed.
+    Publish,
+    /// The second instance is the service's now, and the service's (or what is left of it) the second. Always the
+    /// first action of a step: it goes into the store with the step's intent.
+    Swap,
+    /// For the second instance.
+    Beside(Deed),
     /// Send the stop signal: to the main process, or to all that is left where it is gone. Answers
     /// TreeGone when nothing lives.
     Signal,
@@ -179,4 +242,26 @@ pub enum Action {
     Arm(Timer),
     /// Stop a timer: its event does not come.
     Disarm(Timer),
+}
+
+/// What the supervisor is to do about the second instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Deed {
+    /// Make way without touching a dentry of the instance that serves: the marker and private leftovers alone.
+    /// Answers [`Event::Cleaned`] or [`Event::CleanFailed`].
+    Clean,
+    /// Spawn it and record it. Answers [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn,
+    /// Take over the recorded one.
+    Adopt,
+    /// Audit its private paths now and until they are ok. Answers [`Sign::Serving`].
+    Verify,
+    /// Put its sockets at their public names. Answers [`Sign::Published`] or [`Sign::PublishFailed`].
+    Publish,
+    /// Wait until no client waits for it or is connected to it. Answers [`Sign::Drained`].
+    Drain,
+    /// As [`Action::Signal`]. Answers [`Sign::Gone`].
+    Signal,
+    /// As [`Action::Kill`]. Answers [`Sign::Gone`].
+    Kill,
 }

@@ -1,19 +1,23 @@
 //! Every order of events, explored: the machine beside a model of the world, with a crash of the daemon
 //! possible between any two actions, until no new state appears.
 //!
-//! The world holds what outlives the daemon (the store, the instance) and what does not (the effect in
+//! The world holds what outlives the daemon (the store, the instances) and what does not (the effect in
 //! flight, armed timers, the machine). Checked in each state:
-//! 1. never is an instance let go while another lives;
+//! 1. never is an instance let go while another lives, but beside it by a gapless restart; never a third;
 //! 2. never is the way swept (dentries unlinked) while an instance of the service lives;
-//! 3. `running` is shown only while an instance lives, and the moment an audit says otherwise no longer;
+//! 3. `running` is shown only while an instance lives whose sockets lie at the public names, and the moment an
+//!    audit says otherwise no longer;
 //! 4. from each state, if the world then behaves, the service comes to what was last asked for, or to a
-//!    truthful end: with a restart that was accepted, never with the instance that it was to replace.
+//!    truthful end, with one instance at most: with a restart that was accepted, never with the instance that it
+//!    was to replace, unless the new one of a gapless restart has failed.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use shimd_api::spec::RestartPolicy;
 
-use super::machine::{Action, Deps, Durable, Event, Found, Machine, Phase, Rest, Timer, Want};
+use super::machine::{
+    Action, Beside, Deed, Deps, Durable, Event, Found, Machine, Phase, Rest, Sign, Timer, Want,
+};
 use super::policy::Policy;
 
 /// An instance in the world.
@@ -25,6 +29,23 @@ struct Live {
     others: bool,
     /// A restart that is in the store promised that it goes.
     outdated: bool,
+}
+
+impl Live {
+    const NEW: Live = Live { main: true, others: false, outdated: false };
+}
+
+/// Which of the two instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Which {
+    Current,
+    Second,
+}
+
+impl Which {
+    fn other(self) -> Which {
+        if self == Which::Current { Which::Second } else { Which::Current }
+    }
 }
 
 /// How far a spawn is.
@@ -41,9 +62,14 @@ enum Effect {
 struct World {
     machine: Machine,
     store: Durable,
-    /// The store names an instance.
-    recorded: bool,
-    live: Option<Live>,
+    /// The service's instance, and the second one.
+    live: [Option<Live>; 2],
+    /// Whether the store names them.
+    recorded: [bool; 2],
+    /// A Publish for them was performed, and not answered yet.
+    published: [bool; 2],
+    /// Whose sockets were put at the public names last.
+    named: Option<Which>,
     effect: Option<Effect>,
     timers: BTreeSet<Timer>,
     /// Actions of the last step that are not performed yet: the daemon may die before each.
@@ -60,8 +86,8 @@ enum Happening {
     Record,
     Go,
     SpawnFails { transient: bool },
-    MainEnds { success: bool, others: bool },
-    OthersEnd,
+    MainEnds { which: Which, success: bool, others: bool },
+    OthersEnd(Which),
     Reachable(bool),
     Crash,
 }
@@ -72,8 +98,10 @@ impl World {
         World {
             store: machine.durable(),
             machine,
-            recorded: false,
-            live: None,
+            live: [None; 2],
+            recorded: [false; 2],
+            published: [false; 2],
+            named: None,
             effect: None,
             timers: BTreeSet::new(),
             todo: VecDeque::new(),
@@ -90,8 +118,10 @@ impl World {
             all.push(Perform);
             return all;
         }
-        all.extend([Event::Start, Event::Stop, Event::Restart { clean: false }].map(Feed));
-        all.extend([Event::Restart { clean: true }, Event::ResetFailed].map(Feed));
+        all.extend([Event::Start, Event::Stop, Event::Lost, Event::ResetFailed].map(Feed));
+        for clean in [true, false] {
+            all.extend([true, false].map(|gapless| Feed(Event::Restart { clean, gapless })));
+        }
         if matches!(self.machine.phase, Phase::Waiting { .. }) {
             all.extend([Deps::Ready, Deps::Pending, Deps::Blocked].map(|d| Feed(Event::Deps(d))));
         }
@@ -105,16 +135,29 @@ impl World {
             }
             None => {}
         }
-        if let Some(live) = self.live {
-            if live.main {
-                for success in [true, false] {
-                    all.extend([true, false].map(|others| MainEnds { success, others }));
+        for which in [Which::Current, Which::Second] {
+            match self.live[which as usize] {
+                Some(live) if live.main => {
+                    for success in [true, false] {
+                        all.extend([true, false].map(|others| MainEnds { which, success, others }));
+                    }
                 }
-            } else {
-                all.push(OthersEnd);
+                Some(_) => all.push(OthersEnd(which)),
+                None => {}
             }
+        }
+        if self.live[0].is_some() {
             all.push(Reachable(!self.reachable));
             all.push(Feed(Event::Serving(self.reachable)));
+        }
+        if self.live[1].is_some_and(|l| l.main) {
+            all.extend([Sign::Serving, Sign::Drained].map(|sign| Feed(Event::Beside(sign))));
+        }
+        if self.published[0] {
+            all.extend([Event::Published, Event::PublishFailed].map(Feed));
+        }
+        if self.published[1] {
+            all.extend([Sign::Published, Sign::PublishFailed].map(|sign| Feed(Event::Beside(sign))));
         }
         all.extend(self.timers.iter().map(|t| Feed(Event::Timer(*t))));
         all
@@ -131,100 +174,148 @@ impl World {
                 if matches!(event, Event::Cleaned | Event::CleanFailed) {
                     self.effect = None;
                 }
-                if let Event::Timer(timer) = event {
-                    self.timers.remove(&timer);
+                match event {
+                    Event::Timer(timer) => drop(self.timers.remove(&timer)),
+                    Event::Published | Event::PublishFailed => self.published[0] = false,
+                    Event::Beside(Sign::Published | Sign::PublishFailed) => self.published[1] = false,
+                    _ => {}
                 }
                 self.feed(event, policy);
             }
             Happening::Record => {
-                self.recorded = true;
+                self.recorded[self.spawned() as usize] = true;
                 self.effect = Some(Effect::Recorded);
             }
             Happening::Go => {
-                assert_eq!(self.live, None, "an instance is let go while another lives: {self:?}");
-                self.live = Some(Live { main: true, others: false, outdated: false });
-                self.reachable = false;
+                let which = self.spawned();
+                assert_eq!(self.live[which as usize], None, "let go in another's place: {self:?}");
+                let alone = self.live[1 - which as usize].is_none();
+                assert!(alone || self.machine.beside.is_some(), "let go while another lives: {self:?}");
+                self.live[which as usize] = Some(Live::NEW);
+                self.named = self.named.filter(|named| *named != which);
+                self.reachable &= which == Which::Second;
                 self.effect = None;
                 self.feed(Event::Spawned, policy);
                 // A restart that was accepted while the spawn was in flight is a promise about this one too.
                 if self.machine.restart.is_some_and(|r| r.leaving)
-                    && let Some(live) = &mut self.live
+                    && let Some(live) = &mut self.live[which as usize]
                 {
                     live.outdated = true;
                 }
             }
             Happening::SpawnFails { transient } => {
                 self.effect = None;
-                self.recorded = false;
+                self.recorded[self.spawned() as usize] = false;
                 self.feed(Event::SpawnFailed { transient }, policy);
             }
-            Happening::MainEnds { success, others } => {
-                if let Some(live) = &mut self.live {
+            Happening::MainEnds { which, success, others } => {
+                if let Some(live) = &mut self.live[which as usize] {
                     (live.main, live.others) = (false, others);
                 }
-                self.reachable = false;
-                self.feed(Event::Exited { success }, policy);
-                self.tree_may_be_gone(policy);
+                match which {
+                    Which::Current => {
+                        self.reachable = false;
+                        self.feed(Event::Exited { success }, policy);
+                    }
+                    Which::Second => self.feed(Event::Beside(Sign::Exited), policy),
+                }
+                self.trees_may_be_gone(policy);
             }
-            Happening::OthersEnd => {
-                if let Some(live) = &mut self.live {
+            Happening::OthersEnd(which) => {
+                if let Some(live) = &mut self.live[which as usize] {
                     live.others = false;
                 }
-                self.tree_may_be_gone(policy);
+                self.trees_may_be_gone(policy);
             }
             Happening::Reachable(yes) => self.reachable = yes,
             Happening::Crash => self.crash(policy),
         }
     }
 
-    /// A step: the store first, then the actions one by one.
+    /// For which place the spawn in flight is.
+    fn spawned(&self) -> Which {
+        if self.machine.phase == Phase::Spawning { Which::Current } else { Which::Second }
+    }
+
+    /// A step: the store first, with who is who; then the actions one by one.
     fn feed(&mut self, event: Event, policy: Policy) {
-        let actions = self.machine.step(event, policy);
+        let before = self.machine;
+        let mut actions: VecDeque<Action> = self.machine.step(event, policy).into();
         self.store = self.machine.durable();
-        if let (Event::Restart { .. }, Some(live)) = (event, &mut self.live) {
-            live.outdated = true;
+        let swaps = actions.front() == Some(&Action::Swap);
+        if swaps {
+            actions.pop_front();
+            self.live.swap(0, 1);
+            self.recorded.swap(0, 1);
+            // A Publish that was performed is answered before anything else, but the answer may be under way.
+            self.published.swap(0, 1);
+            self.named = self.named.map(Which::other);
+            self.reachable = false;
         }
-        if event == Event::Serving(false) {
-            assert_ne!(self.machine.phase, Phase::Running, "an audit's finding was ignored: {self:?}");
+        assert!(!actions.contains(&Action::Swap), "a swap that is not in the store: {self:?}");
+        match event {
+            Event::Restart { .. } => self.live.iter_mut().flatten().for_each(|l| l.outdated = true),
+            Event::Lost if self.machine.restart != before.restart => {
+                self.live.iter_mut().flatten().for_each(|l| l.outdated = true);
+            }
+            Event::Serving(false) => {
+                assert_ne!(self.machine.phase, Phase::Running, "an audit's finding was ignored: {self:?}");
+            }
+            // The command is told that it failed.
+            _ if !swaps && before.restart.is_some_and(|r| r.gapless) && self.machine.restart.is_none() => {
+                self.live.iter_mut().flatten().for_each(|l| l.outdated = false);
+            }
+            _ => {}
         }
         self.todo.extend(actions);
+        // Answered before anything that happens later: an answer that finds another phase is never kept for the next.
+        self.published[0] &= matches!(self.machine.phase, Phase::Publishing { .. });
+        self.published[1] &= self.machine.beside == Some(Beside::Publishing);
+        self.named = self.named.filter(|_| self.live != [None; 2]);
     }
 
     fn perform(&mut self, action: Action, policy: Policy) {
+        let clean = matches!(action, Action::Clean { .. } | Action::Beside(Deed::Clean));
+        if clean || matches!(action, Action::Spawn | Action::Beside(Deed::Spawn)) {
+            assert_eq!(self.effect, None, "two effects at once: {self:?}");
+            self.effect = Some(if clean { Effect::Clean } else { Effect::Forked });
+        }
         match action {
             Action::Clean { .. } => {
-                assert_eq!(self.live, None, "the way is swept under a live instance: {self:?}");
-                assert_eq!(self.effect, None, "two effects at once: {self:?}");
-                self.effect = Some(Effect::Clean);
+                assert_eq!(self.live, [None; 2], "the way is swept under a live instance: {self:?}");
             }
             Action::Spawn => {
-                assert_eq!(self.effect, None, "two effects at once: {self:?}");
-                assert!(!self.recorded, "a spawn while the store names an instance: {self:?}");
-                self.effect = Some(Effect::Forked);
+                assert_eq!(self.recorded, [false; 2], "a spawn while the store names an instance: {self:?}");
             }
-            Action::Signal | Action::Kill => self.tree_may_be_gone(policy),
-            Action::Arm(timer) => {
-                self.timers.insert(timer);
+            Action::Beside(Deed::Clean | Deed::Spawn) => {
+                assert!(!self.recorded[1] && self.live[1].is_none(), "no place beside: {self:?}");
             }
-            Action::Disarm(timer) => {
-                self.timers.remove(&timer);
+            Action::Signal | Action::Kill | Action::Beside(Deed::Signal | Deed::Kill) => {
+                self.trees_may_be_gone(policy);
             }
-            Action::CheckDeps | Action::Adopt | Action::Verify => {}
+            Action::Publish => (self.published[0], self.named) = (true, Some(Which::Current)),
+            Action::Beside(Deed::Publish) => (self.published[1], self.named) = (true, Some(Which::Second)),
+            Action::Arm(timer) => drop(self.timers.insert(timer)),
+            Action::Disarm(timer) => drop(self.timers.remove(&timer)),
+            Action::Swap | Action::CheckDeps | Action::Adopt | Action::Verify | Action::Beside(_) => {}
         }
     }
 
     /// The supervisor tells of an empty tree while it waits for one.
-    fn tree_may_be_gone(&mut self, policy: Policy) {
-        let empty = self.live.is_none_or(|l| !l.main && !l.others);
-        if empty {
-            self.live = None;
-        }
-        let waits = matches!(self.machine.phase, Phase::Stopping(_) | Phase::Killing(_));
+    fn trees_may_be_gone(&mut self, policy: Policy) {
         // Only once the signal was performed: an action still to do will look by itself.
-        let told = !self.todo.iter().any(|a| matches!(a, Action::Signal | Action::Kill));
-        if empty && waits && told {
-            self.recorded = false;
+        let told = |todo: &VecDeque<Action>, actions: [Action; 2]| !actions.iter().any(|a| todo.contains(a));
+        self.live.iter_mut().for_each(|l| *l = l.filter(|l| l.main || l.others));
+        let waits = matches!(self.machine.phase, Phase::Stopping(_) | Phase::Killing(_));
+        if self.live[0].is_none() && waits && told(&self.todo, [Action::Signal, Action::Kill]) {
+            self.recorded[0] = false;
             self.feed(Event::TreeGone, policy);
+        }
+        let waits = matches!(self.machine.beside, Some(Beside::Stopping | Beside::Killing));
+        let deeds = [Deed::Signal, Deed::Kill].map(Action::Beside);
+        if self.live[1].is_none() && waits && told(&self.todo, deeds) {
+            self.recorded[1] = false;
+            self.feed(Event::Beside(Sign::Gone), policy);
         }
     }
 
@@ -232,22 +323,25 @@ impl World {
     fn crash(&mut self, policy: Policy) {
         // A trampoline that was not let go ends by itself; its record, where there is one, names nobody.
         (self.effect, self.todo, self.timers) = (None, VecDeque::new(), BTreeSet::new());
-        self.live = self.live.filter(|l| l.main || l.others);
+        self.published = [false; 2];
+        self.live.iter_mut().for_each(|l| *l = l.filter(|l| l.main || l.others));
         self.machine = Machine::restored(self.store);
-        let found = match self.live {
-            Some(live) if live.main => Found::Alive,
-            Some(_) => Found::Remains,
-            None if self.recorded => Found::Gone,
-            None => Found::None,
-        };
-        assert!(
-            self.live.is_none() || self.recorded,
-            "an instance lives that the store does not name: {self:?}"
-        );
-        if self.live.is_none() {
-            self.recorded = false;
+        let mut found = [Found::None; 2];
+        for which in [0, 1] {
+            found[which] = match self.live[which] {
+                Some(live) if live.main => Found::Alive,
+                Some(_) => Found::Remains,
+                None if self.recorded[which] => Found::Gone,
+                None => Found::None,
+            };
+            assert!(
+                self.live[which].is_none() || self.recorded[which],
+                "an instance lives that the store does not name: {self:?}"
+            );
+            self.recorded[which] = self.live[which].is_some();
         }
-        self.feed(Event::Recovered(found), policy);
+        let [current, other] = found;
+        self.feed(Event::Recovered { current, other }, policy);
     }
 
     /// What a world that behaves does next; `None` when nothing is left to do.
@@ -256,35 +350,61 @@ impl World {
         if !self.todo.is_empty() {
             return Some(Perform);
         }
-        match (self.effect, self.machine.phase, self.live) {
-            (Some(Effect::Clean), ..) => Some(Feed(Event::Cleaned)),
-            (Some(Effect::Forked), ..) => Some(Record),
-            (Some(Effect::Recorded), ..) => Some(Go),
-            (_, Phase::Waiting { .. }, _) => Some(Feed(Event::Deps(Deps::Ready))),
-            (_, Phase::Stopping(_) | Phase::Killing(_), Some(l)) if l.main => {
-                Some(MainEnds { success: true, others: false })
-            }
-            (_, Phase::Stopping(_) | Phase::Killing(_), Some(_)) => Some(OthersEnd),
-            (_, Phase::Backoff, _) => Some(Feed(Event::Timer(Timer::Backoff))),
-            (_, Phase::Verifying | Phase::Impaired, Some(_)) if !self.reachable => Some(Reachable(true)),
-            (_, Phase::Verifying | Phase::Impaired, Some(_)) => Some(Feed(Event::Serving(true))),
+        let ends = |which, live: Live| match live.main {
+            true => MainEnds { which, success: true, others: false },
+            false => OthersEnd(which),
+        };
+        match self.effect {
+            Some(Effect::Clean) => return Some(Feed(Event::Cleaned)),
+            Some(Effect::Forked) => return Some(Record),
+            Some(Effect::Recorded) => return Some(Go),
+            None => {}
+        }
+        match (self.machine.beside, self.live[1]) {
+            (Some(Beside::Verifying), Some(_)) => return Some(Feed(Event::Beside(Sign::Serving))),
+            (Some(Beside::Publishing), Some(_)) => return Some(Feed(Event::Beside(Sign::Published))),
+            (Some(Beside::Draining), Some(_)) => return Some(Feed(Event::Beside(Sign::Drained))),
+            (Some(Beside::Stopping | Beside::Killing), Some(l)) => return Some(ends(Which::Second, l)),
+            _ => {}
+        }
+        match (self.machine.phase, self.live[0]) {
+            (Phase::Waiting { .. }, _) => Some(Feed(Event::Deps(Deps::Ready))),
+            (Phase::Stopping(_) | Phase::Killing(_), Some(l)) => Some(ends(Which::Current, l)),
+            (Phase::Backoff, _) => Some(Feed(Event::Timer(Timer::Backoff))),
+            (Phase::Publishing { .. }, Some(_)) => Some(Feed(Event::Published)),
+            (Phase::Verifying | Phase::Impaired, Some(_)) if !self.reachable => Some(Reachable(true)),
+            (Phase::Verifying | Phase::Impaired, Some(_)) => Some(Feed(Event::Serving(true))),
             _ => None,
         }
     }
 
     fn check(&self) {
-        if self.machine.phase == Phase::Running {
-            assert!(self.live.is_some_and(|l| l.main), "running without an instance: {self:?}");
+        use Phase::*;
+        if self.machine.phase == Running {
+            assert!(self.live[0].is_some_and(|l| l.main), "running without an instance: {self:?}");
+            let sure = self.todo.is_empty() && self.machine.beside != Some(Beside::Publishing);
+            assert!(!sure || self.named == Some(Which::Current), "clients find another's sockets: {self:?}");
         }
-        if !self.machine.has_instance() && self.machine.phase != Phase::Loaded {
-            assert_eq!(self.live, None, "an instance that no phase accounts for: {self:?}");
-        }
+        let phase = self.machine.phase;
+        let current = matches!(
+            phase,
+            Loaded | Verifying | Publishing { .. } | Running | Impaired | Stopping(_) | Killing(_)
+        );
+        let second = !matches!(self.machine.beside, None | Some(Beside::Preparing | Beside::Spawning));
+        assert!(current || self.live[0].is_none(), "an instance that no phase accounts for: {self:?}");
+        assert!(
+            second || phase == Loaded || self.live[1].is_none(),
+            "a second one that nothing accounts for: {self:?}"
+        );
     }
 
-    /// Invariant 4.
-    fn check_outcome(&self, policy: Policy) {
+    /// Invariant 4. `well`: from where it is known to hold.
+    fn check_outcome(&self, policy: Policy, well: &mut HashSet<World>) {
         let mut world = self.clone();
         for _ in 0..100 {
+            if !well.insert(world.clone()) {
+                return;
+            }
             match world.best() {
                 Some(happening) => world.apply(happening, policy),
                 None => return world.check_end(self),
@@ -295,10 +415,14 @@ impl World {
 
     fn check_end(&self, from: &World) {
         let ended = self.store.rest;
+        let second = (self.machine.beside, self.live[1]);
+        assert_eq!(second, (None, None), "a second instance stays: from {from:?} to {self:?}");
         match (self.machine.want, self.machine.phase) {
-            (Want::Down, Phase::Inactive) => assert_eq!(self.live, None, "stopped, and lives: from {from:?}"),
+            (Want::Down, Phase::Inactive) => {
+                assert_eq!(self.live[0], None, "stopped, and lives: from {from:?}");
+            }
             (Want::Up, Phase::Running) => {
-                let outdated = self.live.is_some_and(|l| l.outdated);
+                let outdated = self.live[0].is_some_and(|l| l.outdated);
                 assert!(!outdated, "a restart left its old instance: from {from:?} to {self:?}");
             }
             (Want::Up, Phase::Failed) => assert_eq!(ended, Some(Rest::Failed), "from {from:?}"),
@@ -312,9 +436,10 @@ impl World {
 fn explore(policy: Policy) -> usize {
     let mut seen = HashSet::from([World::new()]);
     let mut queue = VecDeque::from([World::new()]);
+    let mut well = HashSet::new();
     while let Some(world) = queue.pop_front() {
         world.check();
-        world.check_outcome(policy);
+        world.check_outcome(policy, &mut well);
         for happening in world.happenings() {
             let mut next = world.clone();
             next.apply(happening, policy);

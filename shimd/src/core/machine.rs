@@ -8,7 +8,8 @@
 //! Waiting     starting   wanted; a dependency is not up (failed, where the dependency itself has failed)
 //! Preparing   starting   one Clean is in flight
 //! Spawning    starting   one Spawn is in flight
-//! Verifying   starting   the instance lives; clients cannot reach all of it yet
+//! Verifying   starting   the instance lives; it does not serve all of its sockets yet
+//! Publishing  starting   it does; its `publish` sockets are being put at the public names (late: failed)
 //! Running     running    the instance lives; every socket is ok and it said that it is ready
 //! Impaired    failed     the instance lives; clients cannot reach it
 //! Stopping    stopping   the stop signal was sent; its tree is not gone
@@ -16,46 +17,55 @@
 //! Backoff     backoff    no instance; the next start waits
 //! Failed      failed     no instance; only a command starts it again
 //! ```
+//! With a gapless restart there is a second instance for a while: its states, and what they do to these, are in
+//! [`beside`](super::beside). What a start of the daemon makes of both is in [`recovered`](super::recovered).
 //! # The table
 //! Columns: phase. Rows: events. `-` is "ignored". `N` is the Next that Stopping and Killing carry:
 //! Down → Inactive, Again → Waiting, Retry → Backoff or (no start left) Failed, Fail → Failed.
 //! ```text
-//!              Inactive Waiting   Preparing  Spawning   Verifying    Running     Impaired    Stopping     Killing      Backoff  Failed
-//! Start        Waiting  -         want       want       -            -           -           N:=Again¹    N:=Again¹    Waiting  Waiting
-//! Stop         -        Inactive  want       want       Stop(Down)   Stop(Down)  Stop(Down)  N:=Down      N:=Down      Inactive Inactive
-//! Restart      Waiting  Waiting   redo²      redo²      Stop(Again)  Stop(Again) Stop(Again) N:=Again     N:=Again     Waiting  Waiting
-//! ResetFailed  -        -         -          -          -            -           Verify      -            -            Inactive Inactive
-//! Deps(s)      -        by s³     -          -          -            -           -           -            -            -        -
-//! Cleaned      -        -         Spawning⁴  -          -            -           -           -            -            -        -
-//! CleanFailed  -        -         start⁵     -          -            -           -           -            -            -        -
-//! Spawned      -        -         -          Verifying⁴ -            -           -           -            -            -        -
-//! SpawnFailed  -        -         -          start⁵     -            -           -           -            -            -        -
-//! Serving(yes) -        -         -          -          Running      -           Running     -            -            -        -
-//! Serving(no)  -        -         -          -          -            Impaired    -           -            -            -        -
-//! Exited       -        -         -          -          Stop(by⁶)    Stop(by⁶)   Stop(by⁶)   -            -            -        -
-//! TreeGone     -        -         -          -          as Exited⁷   as Exited⁷  as Exited⁷  by N         by N         -        -
-//! Timer(Start) -        -         -          -          start⁵       -           -           -            -            -        -
-//! Timer(Stop)  -        -         -          -          -            -           -           Killing      -            -        -
-//! Timer(Kill)  -        -         -          -          -            -           -           -            Kill again   -        -
-//! Timer(Back)  -        -         -          -          -            -           -           -            -            Waiting  -
+//!              Inactive Waiting   Preparing  Spawning   Verifying   Publishing  Running      Impaired    Stopping  Killing    Backoff  Failed
+//! Start        Waiting  -         want       want       -           -           -            -           N:=Again¹ N:=Again¹  Waiting  Waiting
+//! Stop         -        Inactive  want       want       Stop(Down)  Stop(Down)  Stop(Down)   Stop(Down)  N:=Down   N:=Down    Inactive Inactive
+//! Restart      Waiting  Waiting   redo²      redo²      Stop(Again) Stop(Again) Stop(Again)⁸ Stop(Again) N:=Again  N:=Again   Waiting  Waiting
+//! Lost         -        -         -          -          -           -           by limit⁹    by limit⁹   -         -          -        -
+//! ResetFailed  -        -         -          -          -           -           -            Verify      -         -          Inactive Inactive
+//! Deps(s)      -        by s³     -          -          -           -           -            -           -         -          -        -
+//! Cleaned      -        -         Spawning⁴  -          -           -           -            -           -         -          -        -
+//! CleanFailed  -        -         start⁵     -          -           -           -            -           -         -          -        -
+//! Spawned      -        -         -          Verifying⁴ -           -           -            -           -         -          -        -
+//! SpawnFailed  -        -         -          start⁵     -           -           -            -           -         -          -        -
+//! Serving(yes) -        -         -          -          Publishing¹⁰ -          -            Publishing¹⁰ -        -          -        -
+//! Serving(no)  -        -         -          -          -           -           Impaired     -           -         -          -        -
+//! Published    -        -         -          -          -           Running     -            -           -         -          -        -
+//! PublishFailed -       -         -          -          -           start⁵      -            -           -         -          -        -
+//! Exited       -        -         -          -          Stop(by⁶)   Stop(by⁶)   Stop(by⁶)    Stop(by⁶)   -         -          -        -
+//! TreeGone     -        -         -          -          as Exited⁷  as Exited⁷  as Exited⁷   as Exited⁷  by N      by N       -        -
+//! Timer(Start) -        -         -          -          start⁵      -           -            -           -         -          -        -
+//! Timer(Stop)  -        -         -          -          -           -           -            -           Killing   -          -        -
+//! Timer(Kill)  -        -         -          -          -           -           -            -           -         Kill again -        -
+//! Timer(Back)  -        -         -          -          -           -           -            -           -         -          Waiting  -
 //! Timer(Window) in every phase: the count of starts begins anew
-//! Recovered    in Loaded alone: Alive → Verifying, or Stopping where the store says it is to leave;
-//!              Remains → Stopping; Gone, None → what `want`, the open command and the policy say
+//! Recovered    in Loaded alone
 //! ```
 //! 1. Whatever N was: what is being stopped goes, and is wanted again.
 //! 2. `want` and the command are noted; the effect in flight ends first, then Waiting or Stop(Again).
-//! 3. Ready → Preparing; Pending, Blocked → Waiting, shown as starting or as failed.
+//! 3. Ready → Preparing, where no second instance is left; Pending, Blocked → Waiting, shown as starting or as failed.
 //! 4. Unless meanwhile unwanted (Inactive, Stop(Down)) or told to restart (note 2).
 //! 5. A start that failed: under a clean restart's first attempt the whole once more; else, where an
 //!    instance lives, Impaired (its process is left alone); else Backoff for a passing cause or Failed.
 //! 6. By the command under way and the policy: Down, Again, Retry or Fail. What is left of the tree is
 //!    stopped before anything else happens, so no two instances ever live at once.
 //! 7. An adopted instance can be gone without an exit status: that counts as a failure.
+//! 8. With `gapless`, in Running alone: the new instance is brought up beside.
+//! 9. A clean restart within the restart limits: Stop(Again) where it is the window's first start, Stop(Retry) where the
+//!    window has room, else Impaired. Ignored while a restart is under way: the new instance will have its own dentry.
+//! 10. Not while the public names are being given to a new instance beside it.
 //!
 //! # Which rule wins
-//! The last command decides `want`. At most one effect (Clean, Spawn) is in flight, and no phase is left
-//! while its effect is: that is what keeps one instance one. The process of a service whose sockets are
-//! not ok is never touched by the machine itself.
+//! The last command decides `want`. At most one Clean or Spawn is in flight, and no phase is left while its effect
+//! is: that is what keeps one instance one. A Publish is answered before anything else happens; an answer that finds
+//! another phase is ignored. The process of a service whose sockets are not ok is never touched by the machine
+//! itself, unless `on_missing` asks for it (Lost).
 //!
 //! # What survives a crash
 //! [`Machine::durable`] is written to the store, when a step has changed it, before the step's actions
@@ -77,18 +87,27 @@ pub struct Machine {
     pub rest: Option<Rest>,
     /// Spawns within the window.
     pub starts: u32,
+    /// Where the second instance stands, while there is one.
+    pub beside: Option<Beside>,
 }
 
 impl Machine {
     /// A service that was just registered.
     pub fn new() -> Self {
-        Machine { want: Want::Down, phase: Phase::Inactive, restart: None, rest: None, starts: 0 }
+        Machine {
+            want: Want::Down,
+            phase: Phase::Inactive,
+            restart: None,
+            rest: None,
+            starts: 0,
+            beside: None,
+        }
     }
 
     /// A service as the store has it, before recovery has looked at its instance.
     pub fn restored(durable: Durable) -> Self {
         let Durable { want, restart, rest } = durable;
-        Machine { want, phase: Phase::Loaded, restart, rest, starts: 0 }
+        Machine { want, phase: Phase::Loaded, restart, rest, starts: 0, beside: None }
     }
 
     /// What a crash must not lose.
@@ -100,14 +119,19 @@ impl Machine {
     pub fn status(&self) -> shimd_api::wire::Status {
         use shimd_api::wire::Status;
         match self.phase {
+            Phase::Inactive if self.beside.is_some() => Status::Stopping,
             Phase::Inactive => Status::Inactive,
             Phase::Loaded
             | Phase::Waiting { blocked: false }
             | Phase::Preparing { .. }
             | Phase::Spawning
-            | Phase::Verifying => Status::Starting,
+            | Phase::Verifying
+            | Phase::Publishing { late: false } => Status::Starting,
             Phase::Running => Status::Running,
-            Phase::Impaired | Phase::Failed | Phase::Waiting { blocked: true } => Status::Failed,
+            Phase::Impaired
+            | Phase::Publishing { late: true }
+            | Phase::Failed
+            | Phase::Waiting { blocked: true } => Status::Failed,
             Phase::Stopping(_) | Phase::Killing(_) => Status::Stopping,
             Phase::Backoff => Status::Backoff,
         }
@@ -115,27 +139,35 @@ impl Machine {
 
     /// Whether an instance of the service may live in this phase.
     pub fn has_instance(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Verifying | Phase::Running | Phase::Impaired | Phase::Stopping(_) | Phase::Killing(_)
-        )
+        self.beside.is_some()
+            || matches!(
+                self.phase,
+                Phase::Verifying
+                    | Phase::Publishing { .. }
+                    | Phase::Running
+                    | Phase::Impaired
+                    | Phase::Stopping(_)
+                    | Phase::Killing(_)
+            )
     }
 
     /// Whether a Clean or a Spawn is in flight.
     pub fn effect_in_flight(&self) -> bool {
         matches!(self.phase, Phase::Preparing { .. } | Phase::Spawning)
+            || matches!(self.beside, Some(Beside::Preparing | Beside::Spawning))
     }
 
     /// Whether nothing more happens by itself: what a command that waits for its outcome waits for.
     pub fn settled(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Inactive
-                | Phase::Running
-                | Phase::Impaired
-                | Phase::Failed
-                | Phase::Waiting { blocked: true }
-        )
+        self.beside.is_none()
+            && matches!(
+                self.phase,
+                Phase::Inactive
+                    | Phase::Running
+                    | Phase::Impaired
+                    | Phase::Failed
+                    | Phase::Waiting { blocked: true }
+            )
     }
 
     /// Performs one event. The actions are in the order in which they are to be performed.
@@ -144,26 +176,40 @@ impl Machine {
         match event {
             Event::Start => self.on_start(&mut actions),
             Event::Stop => self.on_stop(&mut actions),
-            Event::Restart { clean } => self.on_restart(clean, &mut actions),
+            Event::Restart { clean, gapless } => self.on_restart(clean, gapless, &mut actions),
+            Event::Lost => self.on_lost(policy, &mut actions),
             Event::ResetFailed => self.on_reset(&mut actions),
             Event::Deps(deps) => self.on_deps(deps, &mut actions),
             Event::Cleaned => self.on_cleaned(&mut actions),
             Event::CleanFailed => {
-                if matches!(self.phase, Phase::Preparing { .. }) && !self.overtaken(&mut actions) {
+                if self.beside == Some(Beside::Preparing) {
+                    self.on_effect_failed_beside(&mut actions);
+                } else if matches!(self.phase, Phase::Preparing { .. }) && !self.overtaken(&mut actions) {
                     self.start_failed(false, policy, &mut actions);
                 }
             }
             Event::Spawned => self.on_spawned(&mut actions),
             Event::SpawnFailed { transient } => {
-                if self.phase == Phase::Spawning && !self.overtaken(&mut actions) {
+                if self.beside == Some(Beside::Spawning) {
+                    self.on_effect_failed_beside(&mut actions);
+                } else if self.phase == Phase::Spawning && !self.overtaken(&mut actions) {
                     self.start_failed(transient, policy, &mut actions);
                 }
             }
             Event::Serving(yes) => self.on_serving(yes, &mut actions),
+            Event::Published => self.on_published(),
+            Event::PublishFailed => {
+                if let Phase::Publishing { .. } = self.phase {
+                    self.start_failed(false, policy, &mut actions);
+                }
+            }
             Event::Exited { success } => self.on_exited(success, policy, &mut actions),
             Event::TreeGone => self.on_tree_gone(policy, &mut actions),
             Event::Timer(timer) => self.on_timer(timer, policy, &mut actions),
-            Event::Recovered(found) => self.on_recovered(found, policy, &mut actions),
+            Event::Beside(sign) => self.on_sign(sign, &mut actions),
+            Event::Recovered { current, other } => {
+                self.on_recovered(current, other, policy, &mut actions);
+            }
         }
         actions
     }
@@ -178,7 +224,7 @@ impl Machine {
             Phase::Stopping(next) | Phase::Killing(next) if next != Next::Again => {
                 // What is being stopped goes, whatever is wanted now: to the store this is a restart.
                 self.starts = 0;
-                self.restart = Some(Restart { clean: false, attempt: 1, leaving: true });
+                self.restart = Some(Restart { clean: false, attempt: 1, leaving: true, gapless: false });
                 self.phase = match self.phase {
                     Phase::Killing(_) => Phase::Killing(Next::Again),
                     _ => Phase::Stopping(Next::Again),
@@ -189,6 +235,7 @@ impl Machine {
             | Phase::Preparing { .. }
             | Phase::Spawning
             | Phase::Verifying
+            | Phase::Publishing { .. }
             | Phase::Running
             | Phase::Impaired
             | Phase::Stopping(_)
@@ -203,27 +250,47 @@ impl Machine {
             Phase::Inactive | Phase::Waiting { .. } | Phase::Backoff | Phase::Failed => {
                 self.rest_inactive(actions)
             }
-            Phase::Verifying | Phase::Running | Phase::Impaired => self.stop(Next::Down, actions),
+            Phase::Verifying | Phase::Publishing { .. } | Phase::Running | Phase::Impaired => {
+                self.stop(Next::Down, actions)
+            }
             Phase::Stopping(_) => self.phase = Phase::Stopping(Next::Down),
             Phase::Killing(_) => self.phase = Phase::Killing(Next::Down),
             Phase::Loaded | Phase::Preparing { .. } | Phase::Spawning => {}
         }
     }
 
-    fn on_restart(&mut self, clean: bool, actions: &mut Vec<Action>) {
+    fn on_restart(&mut self, clean: bool, gapless: bool, actions: &mut Vec<Action>) {
         self.want = Want::Up;
         self.starts = 0;
         self.rest = None;
+        if gapless && self.phase == Phase::Running {
+            return self.restart_beside(clean, actions);
+        }
         // The mark `leaving` is what tells a crash's recovery the old instance from the new one.
-        let leaving = self.has_instance() || self.phase == Phase::Spawning || self.phase == Phase::Loaded;
-        self.restart = Some(Restart { clean, attempt: 1, leaving });
+        let leaving = self.has_instance() || matches!(self.phase, Phase::Spawning | Phase::Loaded);
+        self.restart = Some(Restart { clean, attempt: 1, leaving, gapless: false });
         match self.phase {
             Phase::Inactive | Phase::Waiting { .. } | Phase::Backoff | Phase::Failed => self.begin(actions),
-            Phase::Verifying | Phase::Running | Phase::Impaired => self.stop(Next::Again, actions),
+            Phase::Verifying | Phase::Publishing { .. } | Phase::Running | Phase::Impaired => {
+                self.stop(Next::Again, actions)
+            }
             Phase::Stopping(_) => self.phase = Phase::Stopping(Next::Again),
             Phase::Killing(_) => self.phase = Phase::Killing(Next::Again),
             Phase::Loaded | Phase::Preparing { .. } | Phase::Spawning => {}
         }
+    }
+
+    /// Note 9.
+    fn on_lost(&mut self, policy: Policy, actions: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Running | Phase::Impaired) || self.restart.is_some() {
+            return;
+        }
+        if !policy.allows(self.starts) {
+            self.phase = Phase::Impaired;
+            return;
+        }
+        self.restart = Some(Restart { clean: true, attempt: 1, leaving: true, gapless: false });
+        self.stop(if self.starts == 0 { Next::Again } else { Next::Retry }, actions);
     }
 
     fn on_reset(&mut self, actions: &mut Vec<Action>) {
@@ -242,6 +309,8 @@ impl Machine {
     fn on_deps(&mut self, deps: Deps, actions: &mut Vec<Action>) {
         if let Phase::Waiting { .. } = self.phase {
             match deps {
+                // The end of the second instance asks again.
+                Deps::Ready if self.beside.is_some() => self.phase = Phase::Waiting { blocked: false },
                 Deps::Ready => self.prepare(actions),
                 Deps::Pending => self.phase = Phase::Waiting { blocked: false },
                 Deps::Blocked => self.phase = Phase::Waiting { blocked: true },
@@ -250,6 +319,9 @@ impl Machine {
     }
 
     fn on_cleaned(&mut self, actions: &mut Vec<Action>) {
+        if self.beside == Some(Beside::Preparing) {
+            return self.on_cleaned_beside(actions);
+        }
         let Phase::Preparing { force } = self.phase else { return };
         if self.want == Want::Down {
             self.rest_inactive(actions);
@@ -257,15 +329,22 @@ impl Machine {
             self.prepare(actions);
         } else {
             self.phase = Phase::Spawning;
-            if self.starts == 0 {
-                actions.push(Action::Arm(Timer::Window));
-            }
-            self.starts = self.starts.saturating_add(1);
+            self.count_start(actions);
             actions.push(Action::Spawn);
         }
     }
 
+    pub(super) fn count_start(&mut self, actions: &mut Vec<Action>) {
+        if self.starts == 0 {
+            actions.push(Action::Arm(Timer::Window));
+        }
+        self.starts = self.starts.saturating_add(1);
+    }
+
     fn on_spawned(&mut self, actions: &mut Vec<Action>) {
+        if self.beside == Some(Beside::Spawning) {
+            return self.on_spawned_beside(actions);
+        }
         if self.phase != Phase::Spawning {
             return;
         }
@@ -281,23 +360,38 @@ impl Machine {
 
     fn on_serving(&mut self, yes: bool, actions: &mut Vec<Action>) {
         match (self.phase, yes) {
-            (Phase::Verifying, true) => {
-                actions.push(Action::Disarm(Timer::Start));
-                self.restart = None;
-                self.phase = Phase::Running;
+            // The public names are being given to the new instance: not back to the old one meanwhile.
+            (Phase::Verifying | Phase::Impaired, true) if self.beside != Some(Beside::Publishing) => {
+                self.disarm_start(actions);
+                self.phase = Phase::Publishing { late: self.phase == Phase::Impaired };
+                actions.push(Action::Publish);
             }
-            (Phase::Impaired, true) => self.phase = Phase::Running,
             (Phase::Running, false) => self.phase = Phase::Impaired,
             _ => {}
+        }
+    }
+
+    fn on_published(&mut self) {
+        if let Phase::Publishing { .. } = self.phase {
+            self.phase = Phase::Running;
+            // A gapless restart goes on: this is the old instance, found again after a crash.
+            self.restart = self.restart.filter(|r| r.gapless);
         }
     }
 
     fn on_exited(&mut self, success: bool, policy: Policy, actions: &mut Vec<Action>) {
         let served = match self.phase {
             Phase::Running | Phase::Impaired => true,
-            Phase::Verifying => false,
+            Phase::Verifying | Phase::Publishing { .. } => false,
             _ => return,
         };
+        if let Some(Restart { gapless: true, .. }) = self.restart {
+            if !self.take_over(actions) {
+                self.restart_plainly();
+                self.stop(Next::Again, actions);
+            }
+            return;
+        }
         let next = match self.restart {
             Some(Restart { clean: true, attempt: 1, .. }) => {
                 self.second_attempt(true);
@@ -328,11 +422,16 @@ impl Machine {
                     Next::Fail => self.fail(actions),
                 }
             }
-            Phase::Verifying | Phase::Running | Phase::Impaired => {
+            Phase::Verifying | Phase::Publishing { .. } | Phase::Running | Phase::Impaired => {
                 self.on_exited(false, policy, actions);
                 // The stop that on_exited began has nothing left to do.
-                actions.retain(|a| *a != Action::Signal);
-                self.on_tree_gone(policy, actions);
+                if actions.first() == Some(&Action::Swap) {
+                    actions.retain(|a| *a != Action::Beside(Deed::Signal));
+                    self.on_sign(Sign::Gone, actions);
+                } else {
+                    actions.retain(|a| *a != Action::Signal);
+                    self.on_tree_gone(policy, actions);
+                }
             }
             _ => {}
         }
@@ -348,136 +447,9 @@ impl Machine {
             }
             (Timer::Kill, Phase::Killing(_)) => actions.extend([Action::Arm(Timer::Kill), Action::Kill]),
             (Timer::Backoff, Phase::Backoff) => self.begin(actions),
+            (Timer::Beside, _) => self.on_timer_beside(actions),
             _ => {}
         }
-    }
-
-    fn on_recovered(&mut self, found: Found, policy: Policy, actions: &mut Vec<Action>) {
-        if self.phase != Phase::Loaded {
-            return;
-        }
-        let leaving = self.restart.is_some_and(|r| r.leaving);
-        match found {
-            Found::Alive | Found::Remains => {
-                actions.push(Action::Adopt);
-                if self.want == Want::Down {
-                    self.stop(Next::Down, actions);
-                } else if leaving || found == Found::Remains {
-                    self.stop(Next::Again, actions);
-                } else {
-                    self.phase = Phase::Verifying;
-                    actions.extend([Action::Arm(Timer::Start), Action::Verify]);
-                }
-            }
-            Found::Gone | Found::None if self.want == Want::Down => self.rest_inactive(actions),
-            Found::Gone
-                if !leaving && self.restart.is_none() && self.rest.is_none() && !policy.restarts(false) =>
-            {
-                self.fail(actions)
-            }
-            Found::Gone | Found::None => match self.rest {
-                Some(Rest::Ended) => self.phase = Phase::Inactive,
-                Some(Rest::Failed) => self.phase = Phase::Failed,
-                None => self.begin(actions),
-            },
-        }
-    }
-
-    /// The way up, from its first step.
-    fn begin(&mut self, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Backoff {
-            actions.push(Action::Disarm(Timer::Backoff));
-        }
-        if let Some(restart) = &mut self.restart {
-            restart.leaving = false;
-        }
-        self.rest = None;
-        self.phase = Phase::Waiting { blocked: false };
-        actions.push(Action::CheckDeps);
-    }
-
-    fn prepare(&mut self, actions: &mut Vec<Action>) {
-        let force = self.restart.is_some_and(|r| r.clean);
-        self.phase = Phase::Preparing { force };
-        actions.push(Action::Clean { force });
-    }
-
-    /// The way down, from its first step.
-    fn stop(&mut self, next: Next, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Verifying {
-            actions.push(Action::Disarm(Timer::Start));
-        }
-        self.phase = Phase::Stopping(next);
-        actions.extend([Action::Arm(Timer::Stop), Action::Signal]);
-    }
-
-    /// A stop or a restart came while an effect was in flight that has now ended without an instance.
-    fn overtaken(&mut self, actions: &mut Vec<Action>) -> bool {
-        if self.want == Want::Down {
-            self.rest_inactive(actions);
-            true
-        } else if self.restart.is_some_and(|r| r.leaving)
-            || self.restart.is_some_and(|r| r.clean) && self.phase == (Phase::Preparing { force: false })
-        {
-            self.begin(actions);
-            true
-        } else {
-            false
-        }
-    }
-
-    /// Note 5 of the table.
-    fn start_failed(&mut self, transient: bool, policy: Policy, actions: &mut Vec<Action>) {
-        let live = self.phase == Phase::Verifying;
-        match self.restart {
-            Some(Restart { clean: true, attempt: 1, .. }) => {
-                self.second_attempt(live);
-                if live { self.stop(Next::Again, actions) } else { self.begin(actions) }
-            }
-            _ if live => {
-                self.restart = None;
-                self.phase = Phase::Impaired;
-            }
-            _ if transient && policy.restarts(false) => self.retry(policy, actions),
-            _ => self.fail(actions),
-        }
-    }
-
-    fn second_attempt(&mut self, leaving: bool) {
-        if let Some(restart) = &mut self.restart {
-            restart.attempt = 2;
-            restart.leaving = leaving;
-        }
-    }
-
-    fn retry(&mut self, policy: Policy, actions: &mut Vec<Action>) {
-        if policy.allows(self.starts) {
-            self.phase = Phase::Backoff;
-            actions.push(Action::Arm(Timer::Backoff));
-        } else {
-            self.fail(actions);
-        }
-    }
-
-    fn fail(&mut self, actions: &mut Vec<Action>) {
-        self.restart = None;
-        self.rest = Some(Rest::Failed);
-        self.phase = Phase::Failed;
-        self.disarm_window(actions);
-    }
-
-    fn rest_inactive(&mut self, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Backoff {
-            actions.push(Action::Disarm(Timer::Backoff));
-        }
-        self.restart = None;
-        self.rest = None;
-        self.phase = Phase::Inactive;
-        self.disarm_window(actions);
-    }
-
-    fn disarm_window(&mut self, actions: &mut Vec<Action>) {
-        actions.push(Action::Disarm(Timer::Window));
     }
 }
 

@@ -110,5 +110,7 @@ fn restart_from(text: &str) -> Option<Restart> {
         clean: value.get("clean")?.as_bool()?,
         attempt: u8::try_from(value.get("attempt")?.as_u64()?).ok()?,
         leaving: value.get("leaving")?.as_bool()?,
+        // Not written before schema 3.
+        gapless: value.get("gapless").and_then(serde_json::Value::as_bool).unwrap_or(false),
     })
 }

@@ -177,6 +177,7 @@ fn rest_word(rest: Rest) -> &'static str {
 }
 
 fn restart_json(restart: Restart) -> String {
-    let Restart { clean, attempt, leaving } = restart;
-    serde_json::json!({ "clean": clean, "attempt": attempt, "leaving": leaving }).to_string()
+    let Restart { clean, attempt, leaving, gapless } = restart;
+    serde_json::json!({ "clean": clean, "attempt": attempt, "leaving": leaving, "gapless": gapless })
+        .to_string()
 }

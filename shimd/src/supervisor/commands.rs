@@ -227,7 +227,7 @@ impl Supervisor {
         self.refresh(&names);
         let (names, event) = match kind {
             Kind::Start => (self.with_dependencies(&names), Event::Start),
-            Kind::Restart { clean } => (self.in_order(&names), Event::Restart { clean }),
+            Kind::Restart { clean } => (self.in_order(&names), Event::Restart { clean, gapless: false }),
             Kind::Stop | Kind::Delete => (self.in_order(&names).into_iter().rev().collect(), Event::Stop),
         };
         let shown: Vec<Arc<str>> = self.named(given).ok().flatten().unwrap_or_default();

@@ -361,6 +361,10 @@ impl Supervisor {
             Action::Spawn => self.spawn(name),
             Action::Adopt => self.adopt(name),
             Action::Verify => self.verify(name),
+            // No spec with a `publish` socket is accepted: there is nothing to put in place.
+            Action::Publish => self.queue.push_back((name.clone(), Event::Published)),
+            // Only a gapless restart asks for these, and that is refused.
+            Action::Swap | Action::Beside(_) => {}
             Action::Signal => self.signal(name),
             Action::Kill => self.kill(name),
             Action::Arm(timer) => {
@@ -368,7 +372,7 @@ impl Supervisor {
                 let spec = service.live_spec();
                 let after = match timer {
                     Timer::Start => spec.ready.timeout,
-                    Timer::Stop => spec.stop.timeout,
+                    Timer::Stop | Timer::Beside => spec.stop.timeout,
                     Timer::Kill => KILL_AGAIN,
                     Timer::Backoff => {
                         policy::backoff(spec.restart.delay, spec.restart.max_delay, service.machine.starts)

@@ -138,7 +138,7 @@ impl Supervisor {
                 }
                 Found::None | Found::Remains => {}
             }
-            self.queue.push_back((name, Event::Recovered(found)));
+            self.queue.push_back((name, Event::Recovered { current: found, other: Found::None }));
         }
         // One audit for all, before the first answer shows a state.
         self.settle_queue();
