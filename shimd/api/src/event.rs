@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `verdict` | a socket's verdict changed | `socket`, `path`, `verdict`, `was`, `lasted`, `reason`, `pid`, `culprit` |
 //! | `culprit` | who did it became known after the `verdict` event was sent | `socket`, `path`, `verdict`, `culprit` |
+//! | `relinked` | a lost dentry was put back from its pin | `socket`, `path`, `reason`, `pid`, `culprit` |
 //! | `state` | a service's state changed | `status`, `was`, `lasted`, `reason`, `pid` |
 //! | `control` | the daemon's own control socket was lost, or put back | `path`, `verdict`, `reason`, `culprit` |
 //! | `gap` | a follower read too slowly; never stored | `reason` |
@@ -22,6 +23,8 @@ pub enum EventKind {
     Verdict,
     /// Who did it became known late.
     Culprit,
+    /// A lost dentry was put back.
+    Relinked,
     /// A service's state changed.
     State,
     /// The daemon's own control socket.
@@ -36,6 +39,7 @@ impl EventKind {
         match self {
             EventKind::Verdict => "verdict",
             EventKind::Culprit => "culprit",
+            EventKind::Relinked => "relinked",
             EventKind::State => "state",
             EventKind::Control => "control",
             EventKind::Gap => "gap",

@@ -15,6 +15,7 @@ use socket_audit::{Auditor, Expect, Finding, Owner, Verdict};
 use tokio::sync::mpsc;
 
 use super::culprits::{self, Wanted};
+use super::healing::{self, Heal};
 use super::queues;
 use super::reasons::{self, Circumstances};
 use super::service::Service;
@@ -320,6 +321,9 @@ impl Supervisor {
         }
         let known: Vec<_> = service.sockets.iter().map(|s| s.known).collect();
         let mut news = Vec::new();
+        let mut lost = Vec::new();
+        let mut well = Vec::new();
+        let phase = service.machine.phase;
         let wedged_after = service.live_spec().wedged_after;
         for (index, mut finding) in findings {
             let Some(socket) = service.sockets.get_mut(index) else { continue };
@@ -331,6 +335,15 @@ impl Supervisor {
             if let Some(until) = settles.filter(|until| *until > asked) {
                 socket.again = Some(until);
                 continue;
+            }
+            match healing::weigh(socket, finding, service.instance.as_ref(), phase, by, asked) {
+                Heal::Now => lost.push((index, finding.clone())),
+                Heal::Later(at) => {
+                    socket.again = Some(socket.again.map_or(at, |again| again.min(at)));
+                    self.waiting_to_heal.insert(name.clone());
+                }
+                Heal::No if finding.verdict == Verdict::Ok => well.push((index, finding.clone())),
+                Heal::No => {}
             }
             let culprit = done.ok().flatten().map(|deed| culprits::named(&deed));
             let mark = strangers_mark(finding, &self.tag);
@@ -351,6 +364,13 @@ impl Supervisor {
                 news.push(index);
             }
         }
+        // Before anything else: clients wait.
+        let lost: Vec<_> =
+            lost.into_iter().filter(|(index, finding)| self.heal(name, *index, finding)).collect();
+        for (index, finding) in &well {
+            self.pin(name, *index, finding);
+        }
+        let Some(service) = self.services.get_mut(name) else { return };
         let moved = service.sockets.iter().map(|s| s.known).ne(known);
         if moved && service.instance.is_some() {
             let record = |s: &Socket| {
@@ -367,7 +387,22 @@ impl Supervisor {
             self.record_verdict(name, index);
             self.wait_for_culprit(name, index);
         }
-        self.tell_serving(name);
+        if lost.is_empty() {
+            return self.tell_serving(name);
+        }
+        for (index, finding) in &lost {
+            self.record_healed(name, *index, finding.verdict == Verdict::Replaced);
+        }
+        // What was put back is in order before anybody hears that it was not. What is lost again at once is no longer
+        // looked at in the same breath: others wait for their answers.
+        let places = lost.into_iter().map(|(index, _)| index).collect();
+        if std::mem::replace(&mut self.healing, true) {
+            self.dirty.entry(name.clone()).or_insert(Some(places));
+            let _ = self.sender.send(Message::Deeds);
+        } else {
+            self.audit_one(name, Some(&places), patient);
+            self.healing = false;
+        }
     }
 
     fn tell_serving(&mut self, name: &Arc<str>) {

@@ -146,5 +146,6 @@ impl Supervisor {
         for (service, index, culprit) in found {
             self.record_culprit(&service, index, culprit);
         }
+        self.heal_seen();
     }
 }

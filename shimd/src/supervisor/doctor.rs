@@ -6,11 +6,11 @@ use socket_audit::{Diag, Verdict};
 use super::{PERIOD, Supervisor};
 use crate::sys::limits;
 
-fn well(check: &str, detail: impl Into<String>) -> DoctorRow {
+pub(super) fn well(check: &str, detail: impl Into<String>) -> DoctorRow {
     DoctorRow { check: check.into(), ok: true, detail: detail.into(), help: None }
 }
 
-fn ill(check: &str, detail: impl Into<String>, help: impl Into<String>) -> DoctorRow {
+pub(super) fn ill(check: &str, detail: impl Into<String>, help: impl Into<String>) -> DoctorRow {
     DoctorRow { check: check.into(), ok: false, detail: detail.into(), help: Some(help.into()) }
 }
 
@@ -26,6 +26,7 @@ impl Supervisor {
             self.readiness(),
             self.store_row(),
             self.files(),
+            self.pins_row(),
             self.control_row(),
         ];
         rows.extend(

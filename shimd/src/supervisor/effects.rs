@@ -155,6 +155,8 @@ impl Supervisor {
     /// Takes the stop signal to the main process, or to all that is left where the main process is gone,
     /// and waits for the whole tree.
     pub(super) fn signal(&mut self, name: &Arc<str>) {
+        // What goes now is no loss.
+        self.drop_pins(name);
         let Some(service) = self.services.get(name) else { return };
         let Some(instance) = &service.instance else {
             self.queue.push_back((name.clone(), Event::TreeGone));
@@ -280,6 +282,7 @@ impl Supervisor {
     }
 
     fn tree_gone(&mut self, name: &Arc<str>) {
+        self.drop_pins(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let Some(instance) = service.instance.take() else { return };
         self.mains.remove(&instance.identity.pid);

@@ -14,6 +14,9 @@ mod doctor;
 mod effects;
 mod ending;
 mod events;
+mod healing;
+mod patience;
+mod pins;
 mod queues;
 mod reasons;
 mod recovery;
@@ -53,6 +56,7 @@ use clock::{Alarm, Clock};
 use control::Control;
 use effects::Outcome;
 use events::Events;
+use pins::Pins;
 use service::Service;
 use waiters::Waiter;
 
@@ -115,6 +119,11 @@ pub struct Supervisor {
     unexplained: Vec<culprits::Unexplained>,
     /// Whether there are descriptors enough for a hold on each socket's dentry.
     holds: bool,
+    pins: Pins,
+    /// Services with a lost socket that is not put back yet.
+    waiting_to_heal: BTreeSet<Arc<str>>,
+    /// What was just put back is being looked at.
+    healing: bool,
     events: Events,
     reaper: mpsc::Receiver<Exit>,
     notify: Option<Notify>,
@@ -197,6 +206,9 @@ impl Supervisor {
             blamed: culprits::Wanted::new(),
             unexplained: Vec::new(),
             holds: true,
+            pins: Pins::new(&root, &tag),
+            waiting_to_heal: BTreeSet::new(),
+            healing: false,
             events: Events::after(loaded.last_event),
             reaper: reaper::start()?,
             notify,
@@ -339,6 +351,9 @@ impl Supervisor {
         } else if !matches!(to, Phase::Verifying | Phase::Impaired) {
             self.clock.disarm(name, Alarm::Look);
         }
+        if matches!(to, Phase::Inactive | Phase::Failed) {
+            self.pins.tidy();
+        }
         if to == Phase::Impaired && from == Phase::Verifying {
             let limit = format_duration(service.live_spec().ready.timeout);
             let why = service.health_reason(&self.root).unwrap_or_else(|| "it does not serve".into());
@@ -441,6 +456,10 @@ impl Supervisor {
             self.next_period = now + PERIOD;
             self.mind_control();
             self.renew_control_pin();
+            if self.period == 0 {
+                // By now everything that is to have a pin has one.
+                self.sweep_pins();
+            }
             self.audit_all();
         }
     }

@@ -48,6 +48,6 @@ pub fn settles(
 }
 
 /// Whether one of the instance's processes did it.
-fn is_own(deed: &Deed, instance: &Instance) -> bool {
+pub fn is_own(deed: &Deed, instance: &Instance) -> bool {
     deed.who.mark.as_deref() == Some(instance.tree.mark()) || instance.tree.pids_now().contains(&deed.who.pid)
 }

@@ -9,6 +9,7 @@ use shimd_api::wire::{Culprit, SocketRow};
 use socket_audit::{Finding, ListenerId, Peers, Verdict, Witness};
 
 use super::clock::rfc3339;
+use super::healing::Care;
 use super::queues::Line;
 use super::reasons::Reason;
 use crate::sys::users;
@@ -60,6 +61,8 @@ pub struct Socket {
     pub again: Option<Instant>,
     /// What the history says last: it outlives instances.
     pub spell: Option<Spell>,
+    /// What is done to keep its dentry.
+    pub care: Care,
 }
 
 /// A verdict in the history, from when it began to hold.
@@ -172,7 +175,11 @@ impl Socket {
 
     /// The reason with the culprit; `None` where there is nothing to say.
     pub fn why(&self) -> Option<String> {
-        Some(self.reason.words(self.culprit.as_ref())).filter(|words| !words.is_empty())
+        let mut words = self.reason.words(self.culprit.as_ref());
+        if !self.is_ok() {
+            words.extend(self.care.in_the_way());
+        }
+        Some(words).filter(|words| !words.is_empty())
     }
 
     /// What is wrong with it, for the service's `health_reason`.
@@ -199,7 +206,7 @@ impl Socket {
             backlog: self.queue.map(|q| q.1),
             since: self.spell.as_ref().filter(|_| self.verdict.is_some()).map(|s| rfc3339(s.since)),
             culprit: self.culprit.clone(),
-            relinked: 0,
+            relinked: self.care.relinked,
         }
     }
 }
@@ -242,6 +249,7 @@ pub fn declared(spec: &Spec, root: &Path, before: &[Socket]) -> Vec<Socket> {
             line: None,
             again: None,
             spell: before.and_then(|b| b.spell.clone()),
+            care: before.map_or_else(Care::default, |b| b.care.of_the_next()),
             path,
         }
     };

@@ -76,6 +76,22 @@ pub struct PinError {
 }
 
 impl PinError {
+    /// There is no place at all for it.
+    pub fn nowhere(path: &Path) -> PinError {
+        PinError::new(path, Errno::EXDEV, "no other folder lies on its mount".into())
+    }
+
+    /// No folder of pins can be had.
+    pub fn folder(path: &Path, error: &FolderError) -> PinError {
+        let errno = match error.problem {
+            FolderProblem::NotAFolder => Errno::ENOTDIR,
+            FolderProblem::Link => Errno::ELOOP,
+            FolderProblem::OthersOwn { .. } => Errno::EACCES,
+            FolderProblem::Refused { errno, .. } => errno,
+        };
+        PinError::new(path, errno, error.to_string())
+    }
+
     fn new(path: &Path, errno: Errno, problem: String) -> PinError {
         let help = match errno {
             Errno::EXDEV => {
@@ -186,9 +202,9 @@ impl PinFolder {
         }
     }
 
-    /// Removes the folder, if nothing is in it.
-    pub fn remove_if_empty(&self) {
-        let _ = std::fs::remove_dir(&self.path);
+    /// Removes the folder, if nothing is in it; says whether it is gone.
+    pub fn remove_if_empty(&self) -> bool {
+        std::fs::remove_dir(&self.path).is_ok() || !self.path.exists()
     }
 
     fn stat(&self, name: &OsStr) -> Option<FileStat> {
