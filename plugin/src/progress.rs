@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use shimd_api::wire::Progress;
+use shimd_api::wire::{Progress, ProgressRow, Status};
 
 /// Clears the line. Wrapping is off while one is drawn, so that a narrow terminal cuts it.
 const CLEAR: &str = "\r\x1b[K";
@@ -38,22 +38,56 @@ impl Drop for ProgressLine {
     }
 }
 
+/// How many are through, then who is on the way, the longest first: that is what a narrow terminal shows.
 fn line(progress: &Progress) -> String {
-    let elapsed = Duration::from_nanos(progress.elapsed.unsigned_abs()).as_secs();
-    let services: Vec<String> =
-        progress.services.iter().map(|row| format!("{} {}", row.name, row.status)).collect();
-    format!("{elapsed}s  {}", services.join(" · "))
+    let seconds = |nanos: i64| Duration::from_nanos(nanos.unsigned_abs()).as_secs();
+    let mut words = Vec::new();
+    let all = &progress.services;
+    if all.len() > 1 {
+        let settled = all.iter().filter(|row| row.settled);
+        let failed = settled.clone().filter(|row| row.status == Status::Failed).count();
+        let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+        words.push(format!("{} of {} done{failed}", settled.count(), all.len()));
+    }
+    let mut under_way: Vec<(&ProgressRow, i64)> =
+        all.iter().filter(|row| !row.settled).filter_map(|row| Some((row, row.took?))).collect();
+    under_way.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+    words.extend(
+        under_way.iter().map(|(row, took)| format!("{} {} {}s", row.name, row.status, seconds(*took))),
+    );
+    let waiting = all.iter().filter(|row| !row.settled && row.took.is_none()).count();
+    if waiting > 0 {
+        words.push(format!("{waiting} to come"));
+    }
+    format!("{}s  {}", seconds(progress.elapsed), words.join(" · "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shimd_api::wire::{StateRow, Status};
+
+    fn row(name: &str, status: Status, settled: bool, took: Option<i64>) -> ProgressRow {
+        ProgressRow { name: name.into(), status, settled, took: took.map(|seconds| seconds * 1_000_000_000) }
+    }
 
     #[test]
-    fn the_line_names_each_service_and_its_state() {
-        let row = |name: &str, status| StateRow { name: name.into(), status };
-        let services = vec![row("redis", Status::Stopping), row("web", Status::Starting)];
-        assert_eq!(line(&Progress { services, elapsed: 3_400_000_000 }), "3s  redis stopping · web starting");
+    fn one_service_is_told_with_its_state() {
+        let services = vec![row("redis", Status::Stopping, false, Some(3))];
+        assert_eq!(line(&Progress { services, elapsed: 3_400_000_000 }), "3s  redis stopping 3s");
+    }
+
+    #[test]
+    fn of_many_the_slowest_come_first() {
+        let services = vec![
+            row("db", Status::Running, true, Some(1)),
+            row("web", Status::Starting, false, Some(2)),
+            row("redis", Status::Stopping, false, Some(9)),
+            row("mail", Status::Failed, true, Some(5)),
+            row("later", Status::Running, false, None),
+        ];
+        assert_eq!(
+            line(&Progress { services, elapsed: 9_400_000_000 }),
+            "9s  2 of 5 done, 1 failed · redis stopping 9s · web starting 2s · 1 to come"
+        );
     }
 }

@@ -30,6 +30,8 @@ mod ordinary_user;
 mod own_socket_put_back;
 mod plugin_starts_daemon;
 mod random_removals_never_green;
+mod restart_many_in_order;
+mod restart_many_one_fails;
 mod restart_policy;
 mod servers;
 mod sigkill_daemon_adopts;
@@ -63,6 +65,8 @@ fn main() -> ExitCode {
         instance_surroundings::trials(),
         logs::trials(),
         restart_policy::trials(),
+        restart_many_in_order::trials(),
+        restart_many_one_fails::trials(),
         depends_on::trials(),
         notify_and_marker::trials(),
         sigkill_daemon_adopts::trials(),

@@ -17,6 +17,7 @@ mod culprits;
 mod daemon;
 pub mod fault;
 pub mod fault_matrix;
+pub mod fleet;
 pub mod hand;
 mod history;
 pub mod json;

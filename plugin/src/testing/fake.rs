@@ -163,7 +163,8 @@ fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::
         Manner::Slow(times) => {
             for time in 1..=times {
                 std::thread::sleep(Duration::from_millis(100));
-                let services = [json!({ "name": "redis", "status": "stopping" })];
+                let services =
+                    [json!({ "name": "redis", "status": "stopping", "settled": false, "took": 0 })];
                 let progress = json!({ "services": services, "elapsed": u64::from(time) * 100_000_000 });
                 send(client, &json!({ "jsonrpc": "2.0", "method": "progress", "params": progress }))?;
             }

@@ -105,7 +105,7 @@ pub struct RestartRow {
     pub stopped_in: Option<i64>,
     /// Nanoseconds from the spawn until every socket was `ok`.
     pub ready_in: Option<i64>,
-    /// Nanoseconds in all.
+    /// Nanoseconds from its turn until it settled.
     pub took: i64,
     /// Dentries that were removed.
     pub cleaned: Vec<String>,
@@ -244,8 +244,23 @@ pub struct ShimInfo {
 /// A `progress` notification, sent about once a second on a connection whose request takes long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Service and state, for each service of the request.
-    pub services: Vec<StateRow>,
+    /// How each service of the request stands.
+    pub services: Vec<ProgressRow>,
     /// Nanoseconds since the request.
     pub elapsed: i64,
+}
+
+/// One service in a `progress` notification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressRow {
+    /// The service.
+    pub name: String,
+    /// Its state now.
+    pub status: Status,
+    /// Whether that is its state in the answer.
+    #[serde(default)]
+    pub settled: bool,
+    /// Nanoseconds since its turn began, until it settled; `null` where its turn has not come.
+    #[serde(default)]
+    pub took: Option<i64>,
 }

@@ -198,8 +198,17 @@ pub(super) const RECORDS: &[(&str, &[Field])] = &[
     (
         "Progress",
         &[
-            field("services", Type::Records("StateRow"), "each service of the request and its state"),
+            field("services", Type::Records("ProgressRow"), "how each service of the request stands"),
             field("elapsed", Type::Nanoseconds, "since the request"),
+        ],
+    ),
+    (
+        "ProgressRow",
+        &[
+            field("name", Type::Text, "the service"),
+            field("status", Type::Status, "its state now"),
+            field("settled", Type::Bool, "whether that is its state in the answer"),
+            maybe("took", Type::Nanoseconds, "since its turn began, until it settled; null before its turn"),
         ],
     ),
     (
@@ -395,6 +404,7 @@ mod tests {
         same::<wire::LogRow>("LogRow");
         same::<wire::ShimInfo>("ShimInfo");
         same::<wire::Progress>("Progress");
+        same::<wire::ProgressRow>("ProgressRow");
         same::<event::EventRow>("EventRow");
         same::<event::EventDetail>("EventDetail");
         same::<event::DoctorRow>("DoctorRow");

@@ -213,6 +213,7 @@ impl Supervisor {
                     .insert(service.name.clone());
             }
         }
+        self.order_rollout();
     }
 
     /// The commands that wait for their outcome.
@@ -225,15 +226,23 @@ impl Supervisor {
             Err(e) => return answer(reply, Err(e)),
         };
         self.refresh(&names);
+        let shown = names.clone();
         let (names, event) = match kind {
-            Kind::Start => (self.with_dependencies(&names), Event::Start),
-            Kind::Restart { clean } => (self.in_order(&names), Event::Restart { clean, gapless: false }),
-            Kind::Stop | Kind::Delete => (self.in_order(&names).into_iter().rev().collect(), Event::Stop),
+            Kind::Start => (self.with_dependencies(&names), Some(Event::Start)),
+            Kind::Stop | Kind::Delete => {
+                (self.in_order(&names).into_iter().rev().collect(), Some(Event::Stop))
+            }
+            Kind::Restart { .. } => (names, None),
         };
-        let shown: Vec<Arc<str>> = self.named(given).ok().flatten().unwrap_or_default();
-        let waiter = Waiter::new(kind, &names, &shown, &self.services, progress, reply);
-        self.waiters.push(waiter);
-        for name in names {
+        self.waiters.push(Waiter::new(kind, &names, &shown, &self.services, progress, reply));
+        if let Kind::Restart { clean } = kind {
+            self.roll(&names, clean);
+        }
+        for (name, event) in names.into_iter().filter_map(|n| Some((n, event?))) {
+            if event == Event::Stop {
+                // The last command counts.
+                self.rollout.remove(&name);
+            }
             if let Some(service) = self.services.get_mut(&name) {
                 service.begin_command(kind);
                 self.queue.push_back((name, event));
@@ -247,7 +256,7 @@ impl Supervisor {
         all.into_iter().filter(|n| names.contains(n)).collect()
     }
 
-    fn with_dependencies(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
+    pub(super) fn with_dependencies(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
         let deps = self.services.values().map(|s| (s.name.to_string(), s.spec.depends_on.clone())).collect();
         let wanted: Vec<String> = names.iter().map(ToString::to_string).collect();
         match graph::dependency_order(&deps, &wanted) {
@@ -361,6 +370,7 @@ impl Supervisor {
     fn shut_down(&mut self, stop_services: bool, reply: Reply) {
         let info = self.info();
         if stop_services {
+            self.rollout.clear();
             let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
             for name in self.in_order(&names).into_iter().rev() {
                 self.queue.push_back((name, Event::Stop));

@@ -21,6 +21,8 @@ mod queues;
 mod reasons;
 mod recovery;
 mod register;
+mod rolling;
+mod rollout;
 mod service;
 mod settling;
 mod socket;
@@ -57,6 +59,7 @@ use control::Control;
 use effects::Outcome;
 use events::Events;
 use pins::Pins;
+use rollout::Rollout;
 use service::Service;
 use waiters::Waiter;
 
@@ -100,6 +103,8 @@ pub struct Supervisor {
     spawning: usize,
     clock: Clock,
     waiters: Vec<Waiter>,
+    /// Who is being restarted, and who is to be.
+    rollout: Rollout,
     queue: VecDeque<(Arc<str>, Event)>,
     /// Services whose sockets are to be audited before the next wait.
     dirty: audits::Dirty,
@@ -192,6 +197,7 @@ impl Supervisor {
             spawning: 0,
             clock: Clock::default(),
             waiters: Vec::new(),
+            rollout: Rollout::new(rolling::bound()),
             queue: VecDeque::new(),
             dirty: audits::Dirty::new(),
             auditor: Auditor::new()?,
@@ -284,6 +290,7 @@ impl Supervisor {
         loop {
             self.settle_queue();
             self.audit_dirty();
+            self.advance_rollout();
             if self.queue.is_empty() {
                 break;
             }
@@ -334,6 +341,7 @@ impl Supervisor {
         if self.services.get(name).is_some_and(|s| s.machine.status() != status) {
             self.record_state(name, status);
         }
+        self.tell_rollout(name);
         for action in actions {
             self.perform(name, action);
         }
@@ -403,6 +411,10 @@ impl Supervisor {
     /// Tells a waiting service how its dependencies stand.
     fn check_deps(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get(name) else { return };
+        if self.rollout.waits(name) {
+            self.queue.push_back((name.clone(), Event::Deps(Deps::Pending)));
+            return;
+        }
         let mut deps = Deps::Ready;
         let mut trouble = None;
         for dependency in &service.spec.depends_on {
@@ -423,6 +435,9 @@ impl Supervisor {
         }
         if let Some(service) = self.services.get_mut(name) {
             service.trouble = trouble;
+        }
+        if deps == Deps::Ready && !self.rollout.may_start(name) {
+            deps = Deps::Pending;
         }
         self.queue.push_back((name.clone(), Event::Deps(deps)));
     }

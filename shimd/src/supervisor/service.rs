@@ -47,6 +47,8 @@ pub struct Service {
     pub times: Times,
     /// What the clean of the start under way did.
     pub cleaned: CleanReport,
+    /// Its turn in the restart that was last asked for.
+    pub turn: super::waiters::Turn,
     /// The next spawn is one that was asked for.
     pub fresh_start: bool,
     /// When the old tree was gone, of the command under way: a second attempt does not move it.
@@ -108,6 +110,7 @@ impl Service {
             intent: None,
             times: Times::default(),
             cleaned: CleanReport::default(),
+            turn: super::waiters::Turn::default(),
             fresh_start: true,
             old_gone: None,
             status_since: SystemTime::now(),

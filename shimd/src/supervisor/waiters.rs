@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use shimd_api::rpc::RpcError;
-use shimd_api::wire::{ActionRow, ChangeRow, Progress, RestartRow, StateRow, Status};
+use shimd_api::wire::{ActionRow, ChangeRow, Progress, ProgressRow, RestartRow, Status};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::nanos;
 use super::commands::answer;
 use super::service::{CleanReport, Service};
 use super::{KILL_AGAIN, Supervisor};
-use crate::core::machine::Phase;
+use crate::core::machine::{Phase, Want};
 use crate::store::Write;
 
 /// Which command waits.
@@ -49,8 +49,23 @@ pub struct Waiter {
 
 struct Item {
     name: Arc<str>,
-    old_pid: Option<i32>,
     settled: Option<Instant>,
+}
+
+/// A service's turn in a restart: it may be long after the command.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Turn {
+    /// `None`: not yet.
+    began: Option<Instant>,
+    /// Its main process then.
+    old_pid: Option<i32>,
+}
+
+impl Turn {
+    /// It is now.
+    pub fn begun(old_pid: Option<i32>) -> Turn {
+        Turn { began: Some(Instant::now()), old_pid }
+    }
 }
 
 /// How often a client that asked for it hears how things stand.
@@ -77,11 +92,7 @@ impl Waiter {
             })
         };
         let most: Duration = names.iter().map(one).fold(Duration::from_secs(10), Duration::saturating_add);
-        let item = |n: &Arc<str>| Item {
-            name: n.clone(),
-            old_pid: services.get(n).and_then(Service::pid),
-            settled: None,
-        };
+        let item = |n: &Arc<str>| Item { name: n.clone(), settled: None };
         Waiter {
             kind,
             began,
@@ -122,7 +133,8 @@ impl Supervisor {
         let mut waiters = std::mem::take(&mut self.waiters);
         waiters.retain_mut(|waiter| {
             for item in waiter.items.iter_mut().filter(|i| i.settled.is_none()) {
-                let settled = self.services.get(&item.name).is_none_or(|s| s.machine.settled());
+                let restarts = matches!(waiter.kind, Kind::Restart { .. }) && self.rollout.holds(&item.name);
+                let settled = !restarts && self.services.get(&item.name).is_none_or(|s| s.machine.settled());
                 item.settled = settled.then_some(now);
             }
             let all = waiter.items.iter().all(|i| i.settled.is_some());
@@ -146,8 +158,18 @@ impl Supervisor {
         waiter.next_progress = now + PROGRESS;
         if let Some(progress) = &waiter.progress {
             let row = |i: &Item| {
-                let status = self.services.get(&i.name)?.machine.status();
-                Some(StateRow { name: i.name.to_string(), status })
+                let service = self.services.get(&i.name)?;
+                let began = match waiter.kind {
+                    Kind::Restart { .. } => service.turn.began.filter(|_| !self.rollout.queues(&i.name)),
+                    _ => Some(waiter.began),
+                };
+                let until = i.settled.unwrap_or(now);
+                Some(ProgressRow {
+                    name: i.name.to_string(),
+                    status: service.machine.status(),
+                    settled: i.settled.is_some(),
+                    took: began.map(|began| nanos(until.saturating_duration_since(began))),
+                })
             };
             let services = waiter.items.iter().filter_map(row).collect();
             // A client that reads too slowly misses one; the next tells the same and more.
@@ -156,7 +178,8 @@ impl Supervisor {
     }
 
     fn rows(&mut self, waiter: &Waiter, now: Instant) -> serde_json::Result<Value> {
-        let took = |i: &Item| nanos(i.settled.unwrap_or(now) - waiter.began);
+        let until = |i: &Item| i.settled.unwrap_or(now);
+        let took = |i: &Item| nanos(until(i) - waiter.began);
         match waiter.kind {
             Kind::Start | Kind::Stop => {
                 let row = |i: &Item| {
@@ -173,7 +196,7 @@ impl Supervisor {
             }
             Kind::Restart { .. } => {
                 let rows: Vec<_> =
-                    waiter.items.iter().filter_map(|i| self.restart_row(waiter, i, took(i))).collect();
+                    waiter.items.iter().map(|i| self.restart_row(waiter, i, until(i))).collect();
                 serde_json::to_value(rows)
             }
             Kind::Delete => {
@@ -183,26 +206,49 @@ impl Supervisor {
         }
     }
 
-    fn restart_row(&self, waiter: &Waiter, item: &Item, took: i64) -> Option<RestartRow> {
-        let service = self.services.get(&item.name)?;
-        let up = service.machine.status() == Status::Running;
-        let since = |at: Option<Instant>, from: Instant| {
-            at.filter(|at| *at >= from).map(|at| nanos(at.saturating_duration_since(from)))
-        };
-        let times = service.times;
-        Some(RestartRow {
+    fn restart_row(&self, waiter: &Waiter, item: &Item, until: Instant) -> RestartRow {
+        let mut row = RestartRow {
             name: item.name.to_string(),
-            outcome: if up { "restarted" } else { "failed" }.to_owned(),
-            health_reason: service.health_reason(&self.root),
-            old_pid: item.old_pid,
-            new_pid: service.pid(),
-            stopped_in: item.old_pid.and_then(|_| since(service.old_gone, waiter.began)),
-            ready_in: times.spawned.and_then(|spawned| since(times.serving, spawned)),
-            took,
-            cleaned: service.cleaned.removed.clone(),
-            killed: service.cleaned.killed.clone(),
-            sockets: service.socket_rows(),
-        })
+            outcome: "failed".to_owned(),
+            health_reason: Some("it was unregistered before it was restarted".to_owned()),
+            old_pid: None,
+            new_pid: None,
+            stopped_in: None,
+            ready_in: None,
+            took: nanos(until.saturating_duration_since(waiter.began)),
+            cleaned: Vec::new(),
+            killed: Vec::new(),
+            sockets: Vec::new(),
+        };
+        let Some(service) = self.services.get(&item.name) else { return row };
+        row.health_reason = service.health_reason(&self.root);
+        row.new_pid = service.pid();
+        row.sockets = service.socket_rows();
+        let (turn, times) = (service.turn, service.times);
+        match turn.began.filter(|_| !self.rollout.queues(&item.name)) {
+            Some(began) => {
+                let since = |at: Option<Instant>, from: Instant| {
+                    at.filter(|at| *at >= from).map(|at| nanos(at.saturating_duration_since(from)))
+                };
+                if service.machine.status() == Status::Running {
+                    row.outcome = "restarted".to_owned();
+                }
+                row.old_pid = turn.old_pid;
+                row.stopped_in = turn.old_pid.and_then(|_| since(service.old_gone, began));
+                row.ready_in = times.spawned.and_then(|spawned| since(times.serving, spawned));
+                row.took = nanos(until.saturating_duration_since(began));
+                row.cleaned = service.cleaned.removed.clone();
+                row.killed = service.cleaned.killed.clone();
+            }
+            None if row.health_reason.is_none() => {
+                row.health_reason = Some("its turn has not come".to_owned());
+            }
+            None => {}
+        }
+        if service.machine.want == Want::Down {
+            row.health_reason = Some("another command has stopped it meanwhile".to_owned());
+        }
+        row
     }
 
     /// Forgets a service that has stopped.
@@ -212,6 +258,7 @@ impl Supervisor {
             return ChangeRow { name: name.to_string(), change: "unchanged".to_owned() };
         }
         self.services.remove(name);
+        self.rollout.remove(name);
         self.clock.forget(name);
         self.logs.forget(name);
         self.index_dependents();

@@ -1,0 +1,96 @@
+//! Restarts of many, run: the plan of [`rollout`](super::rollout) is asked what is next, and hears how services stand.
+//!
+//! A service's intent is in the store from its turn on: a daemon that ends in the middle carries on, after its next
+//! start, what was begun, in the order of the dependencies, and leaves running what was still queued. A plan that was
+//! stored whole would restart, hours later perhaps, services that serve well.
+//!
+//! A service that is down for its restart is held where a service waits whose dependency is on its way: the machine
+//! knows of no plan.
+
+use std::sync::Arc;
+
+use super::Supervisor;
+use super::rollout::{Name, Stand};
+use super::service::Service;
+use super::waiters::{Kind, Turn};
+use crate::core::machine::{Event, Next, Phase};
+
+/// How many services of one command are at work at a time, for each processor: most of a restart is a wait, for an
+/// exit or for a socket.
+const EACH: usize = 4;
+
+/// The same for this machine.
+pub fn bound() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) * EACH
+}
+
+impl Supervisor {
+    /// A command to restart these.
+    pub(super) fn roll(&mut self, names: &[Arc<str>], clean: bool) {
+        let goes_down = |n: &Name| {
+            let phase = self.services.get(n).map(|s| s.machine.phase);
+            matches!(phase, Some(Phase::Stopping(Next::Again) | Phase::Killing(Next::Again)))
+        };
+        let joined = self.rollout.add(names, clean, goes_down);
+        for name in names {
+            if joined.contains(name) {
+                if clean {
+                    self.queue.push_back((name.clone(), Event::Restart { clean, gapless: false }));
+                }
+            } else if let Some(service) = self.services.get_mut(name) {
+                service.turn = Turn::default();
+            }
+        }
+        self.order_rollout();
+    }
+
+    /// The plan's edges follow the specs as they are now.
+    pub(super) fn order_rollout(&mut self) {
+        if self.rollout.is_empty() {
+            return;
+        }
+        let order = self.with_dependencies(&self.rollout.names());
+        let services = &self.services;
+        self.rollout.order(&order, |name| {
+            let needs = services.get(name).map(|s| s.spec.depends_on.as_slice()).unwrap_or_default();
+            needs.iter().filter_map(|n| Some(services.get_key_value(n.as_str())?.0.clone())).collect()
+        });
+    }
+
+    /// After a step of a service's machine.
+    pub(super) fn tell_rollout(&mut self, name: &Arc<str>) {
+        if let Some(service) = self.services.get(name)
+            && self.rollout.holds(name)
+        {
+            self.rollout.stands(name, stand(service));
+        }
+    }
+
+    /// Lets go on whoever may.
+    pub(super) fn advance_rollout(&mut self) {
+        if !self.rollout.has_moved() {
+            return;
+        }
+        for name in self.rollout.down_and_free() {
+            self.check_deps(&name);
+        }
+        while let Some((name, clean)) = self.rollout.next() {
+            let Some(service) = self.services.get_mut(&name) else {
+                self.rollout.remove(&name);
+                continue;
+            };
+            service.begin_command(Kind::Restart { clean });
+            service.turn = Turn::begun(service.pid());
+            // At once: until its machine knows of the restart, it would be taken for one that is through.
+            self.step(&name, Event::Restart { clean, gapless: false });
+        }
+    }
+}
+
+fn stand(service: &Service) -> Stand {
+    match service.machine.phase {
+        Phase::Waiting { blocked: false } => Stand::Down,
+        _ if service.machine.settled() => Stand::Settled,
+        _ => Stand::AtWork,
+    }
+}
