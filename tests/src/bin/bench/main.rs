@@ -5,6 +5,7 @@
 //! | `events` | unlink → event read by a following client, at 1, 1,000, 10,000 sockets | an inotify wake-up | 4×, p99 2 ms |
 //! | `verdict` | unlink → verdict visible to a client that asks | an inotify wake-up | 4× |
 //! | `restart` | `restart --clean` → first answer | the same server's own stop, posix_spawn, first answer | 1.5× |
+//! | `many` | `restart --clean` of 100 services in one request | the same processes, spawned from here | |
 //! | `audit` | one audit at 1,000 and 10,000 sockets | one dump and an lstat each | 1.5× |
 //! | `truth` | false ones in a million verdicts under churn | | 0 |
 //! | `idle` | processor time of an idle daemon with 1,000 sockets | a dump and an lstat each, every 5 s | 0.1 % |
@@ -25,6 +26,7 @@ mod floor;
 mod follower;
 mod idle;
 mod list;
+mod many;
 mod memory;
 mod restart;
 mod samples;
@@ -40,10 +42,11 @@ use table::Section;
 
 type Figure = fn() -> Result<Vec<Section>>;
 
-const FIGURES: [(&str, Figure); 9] = [
+const FIGURES: [(&str, Figure); 10] = [
     ("events", events::measure),
     ("verdict", verdict::measure),
     ("restart", restart::measure),
+    ("many", many::measure),
     ("audit", audit::measure),
     ("truth", truth::measure),
     ("idle", idle::measure),

@@ -22,7 +22,7 @@ pub fn measure() -> Result<Vec<Section>> {
         fleet::register(world, &names)?;
         let (mut floor, mut services) = (Samples::default(), Samples::default());
         for _ in 0..RUNS {
-            floor.add(by_hand(world)?);
+            floor.add(by_hand(world, SERVICES)?);
             services.add(fleet::start(world, &names)?);
             fleet::stop(world, &names)?;
         }
@@ -51,10 +51,11 @@ impl Drop for Children {
     }
 }
 
-fn by_hand(world: &World) -> Result<Duration> {
+/// Spawns so many fixture servers from here, until all answer; gives how long that took.
+pub fn by_hand(world: &World, count: usize) -> Result<Duration> {
     let mut children = Children(Vec::new());
     let start = Instant::now();
-    for name in fleet::names(0..SERVICES) {
+    for name in fleet::names(0..count) {
         let path = world.file(&name);
         let mut command = world.command(world.bin("unixd"));
         command.arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
