@@ -30,6 +30,7 @@ mod ordinary_user;
 mod own_socket_put_back;
 mod plugin_starts_daemon;
 mod random_removals_never_green;
+mod restart_many_disturbed;
 mod restart_many_in_order;
 mod restart_many_one_fails;
 mod restart_policy;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         restart_policy::trials(),
         restart_many_in_order::trials(),
         restart_many_one_fails::trials(),
+        restart_many_disturbed::trials(),
         depends_on::trials(),
         notify_and_marker::trials(),
         sigkill_daemon_adopts::trials(),
