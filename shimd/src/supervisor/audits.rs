@@ -5,7 +5,6 @@
 //! thread where they are many. The period makes it sure: everything, every 5 s, on the thread.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use socket_audit::{Auditor, Expect, Finding, Owner, Verdict};
 use tokio::sync::mpsc;
 
-use super::culprits::{self, Wanted};
+use super::culprits;
 use super::healing::{self, Heal};
 use super::queues;
 use super::reasons::{self, Circumstances};
@@ -24,10 +23,8 @@ use super::socket::Socket;
 use super::{BuildError, Message, Supervisor};
 use crate::core::machine::{Event, Phase, Timer};
 use crate::store::{ListenerRecord, Write};
-use crate::sys::limits;
 use crate::sys::notify;
 use crate::sys::tree::{self, Tree};
-use crate::sys::watch::{Change, WatchEvent};
 
 /// So many sockets are audited on the supervisor's own task; more go to the thread.
 const FEW: usize = 8;
@@ -271,7 +268,7 @@ impl Supervisor {
         }
     }
 
-    fn all_dirty(&mut self) {
+    pub(super) fn all_dirty(&mut self) {
         self.dirty.extend(self.services.keys().map(|name| (name.clone(), None)));
     }
 
@@ -319,6 +316,8 @@ impl Supervisor {
             self.dirty.insert(name.clone(), None);
             return;
         }
+        self.tell_early(name, &findings);
+        let Some(service) = self.services.get_mut(name) else { return };
         let known: Vec<_> = service.sockets.iter().map(|s| s.known).collect();
         let mut news = Vec::new();
         let mut lost = Vec::new();
@@ -434,79 +433,6 @@ impl Supervisor {
             }
         }
         self.settle_queue();
-    }
-
-    pub(super) fn on_changes(&mut self, changes: &mut Vec<WatchEvent>) {
-        for change in changes.drain(..) {
-            match change {
-                WatchEvent::Folder { folder, name, kind } => {
-                    if kind == Change::Folder {
-                        self.blame_again(&folder);
-                    }
-                    if self.control.path().parent() == Some(&folder) {
-                        self.mind_control();
-                    }
-                    for service in self.folders.get(&folder).into_iter().flatten() {
-                        let Some(found) = self.services.get_mut(service) else { continue };
-                        let Some(name) = &name else {
-                            self.dirty.insert(service.clone(), None);
-                            continue;
-                        };
-                        // The sockets of this name, or the service's ready marker.
-                        let concerned = found.saw(name, kind);
-                        if !concerned.is_empty() {
-                            let some =
-                                self.dirty.entry(service.clone()).or_insert_with(|| Some(BTreeSet::new()));
-                            if let Some(some) = some {
-                                some.extend(concerned);
-                            }
-                        } else if found.looks_at(name, &self.root) {
-                            self.dirty.insert(service.clone(), None);
-                        }
-                    }
-                }
-                WatchEvent::Overflow | WatchEvent::Mounts => {
-                    self.watch_changed = true;
-                    // A file system that was unmounted took its marks along.
-                    self.blamed.clear();
-                    self.all_dirty();
-                }
-            }
-        }
-    }
-
-    /// Watches the folders of all declared sockets.
-    pub(super) fn watch_folders(&mut self) {
-        self.folders.clear();
-        for (name, service) in &self.services {
-            let sockets =
-                service.sockets.iter().filter(|s| s.path.is_absolute()).filter_map(|s| s.path.parent());
-            let marker = service.live_spec().marker_path(&self.root);
-            let marker = service.live_spec().ready.marker.as_ref().and(marker.parent());
-            for folder in sockets.chain(marker) {
-                self.folders.entry(folder.to_owned()).or_default().insert(name.clone());
-            }
-        }
-        let mut folders: BTreeSet<PathBuf> = self.folders.keys().cloned().collect();
-        folders.extend(self.control.path().parent().map(PathBuf::from));
-        self.watcher.set(&folders);
-        let mut wanted = Wanted::new();
-        let paths = self.services.values().flat_map(|s| &s.sockets).filter(|s| s.path.is_absolute());
-        paths.for_each(|s| culprits::names_on(&s.path, &mut wanted));
-        culprits::names_on(self.control.path(), &mut wanted);
-        self.blame_folders(wanted);
-        let sockets: usize = self.services.values().map(|s| s.sockets.len()).sum();
-        self.holds = (sockets as u64) < limits::nofile() / 2;
-        match self.watcher.unwatched().as_slice() {
-            [] => self.troubles.remove("watch"),
-            some => self.troubles.insert(
-                "watch",
-                format!(
-                    "{} folders cannot be watched (the inotify limit, fs.inotify.max_user_watches): the audit every 5 s stands in",
-                    some.len()
-                ),
-            ),
-        };
     }
 
     /// sd_notify: who sent it is told by the kernel; a helper that is gone already, by its mark.

@@ -21,17 +21,20 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use shimd_api::event::{DoctorRow, EventDetail, EventKind};
 use shimd_api::spec::OnMissing;
+use shimd_api::wire::Culprit;
 use socket_audit::{Finding, Verdict};
 
 use super::Supervisor;
 use super::culprits;
 use super::patience::Patience;
 use super::pins::nobody_listens;
+use super::reasons::Reason;
 use super::service::{Instance, Service};
 use super::settling::is_own;
 use super::socket::Socket;
 use crate::core::machine::{Event, Phase};
-use crate::sys::blame::Deed;
+use crate::sys::blame::{Deed, DeedKind};
+use crate::sys::clean;
 use crate::sys::pin::{LinkError, LinkedBack, Pin, PinError};
 
 /// How long what cannot be put back now (a full disk) waits for the next attempt.
@@ -52,6 +55,8 @@ pub struct Care {
     pub patience: Patience,
     /// Why it was not put back.
     pub trouble: Option<String>,
+    /// Put back before the kernel was asked whether anybody listens: by whom it had been removed.
+    pub early: Option<Culprit>,
 }
 
 impl Care {
@@ -200,6 +205,63 @@ impl Supervisor {
             Err(e) => {
                 self.not_healed(name, index, &e);
                 false
+            }
+        }
+    }
+
+    /// The short way for the plain case: the file of a socket that was in order is gone, and fanotify says that another
+    /// process unlinked it. The pin is linked back first and the kernel asked afterwards, for one question is a scan of
+    /// all sockets of the machine; were nobody to listen any more, [`Self::tell_early`] takes the file away again.
+    pub(super) fn heal_early(&mut self, name: &Arc<str>, index: usize) {
+        let (Ok(blame), Some(service)) = (&self.blame, self.services.get_mut(name)) else { return };
+        let runs =
+            service.machine.phase == Phase::Running && service.live_spec().on_missing == OnMissing::Relink;
+        let Some(instance) = service.instance.as_ref().filter(|i| i.main_lives && runs) else { return };
+        let Some(socket) = service.sockets.get_mut(index).filter(|s| s.verdict == Some(Verdict::Ok)) else {
+            return;
+        };
+        let (Some(pin), Some(well_at)) = (&socket.care.pin, socket.well_at) else { return };
+        let now = Instant::now();
+        if socket.care.patience.until(now).is_some() {
+            return;
+        }
+        let deed = culprits::last(blame, &socket.path, well_at, |deed| deed.kind.replaces());
+        let unlinked = |deed: &Deed| {
+            deed.kind == DeedKind::Removed
+                && socket.path == deed.folder.join(&deed.name)
+                && !is_own(deed, instance)
+        };
+        let Some(deed) = deed.filter(unlinked) else { return };
+        if pin.link_back(&socket.path).is_ok() {
+            socket.care.patience.used(now);
+            socket.care.relinked += 1;
+            socket.care.early = Some(culprits::named(&deed));
+        }
+    }
+
+    /// An audit has seen what was put back early: its loss is told now, or, where nobody listens, the file is removed.
+    pub(super) fn tell_early(&mut self, name: &Arc<str>, findings: &[(usize, Finding)]) {
+        for (index, finding) in findings {
+            let Some(service) = self.services.get_mut(name) else { return };
+            let Some(socket) = service.sockets.get_mut(*index) else { continue };
+            let Some(culprit) = socket.care.early.take() else { continue };
+            match finding.verdict {
+                Verdict::Ok => {
+                    socket.verdict = Some(Verdict::Dangling);
+                    socket.reason = Reason::unlinked();
+                    socket.culprit = Some(culprit);
+                    self.record_verdict(name, *index);
+                    self.record_healed(name, *index, false);
+                }
+                Verdict::Stale => {
+                    let (auditor, path) = (std::cell::RefCell::new(&mut self.auditor), socket.path.clone());
+                    let dead = |seen: &clean::Seen| nobody_listens(&mut auditor.borrow_mut(), &seen.path);
+                    if let Err(e) = clean::remove_socket(&path, &dead) {
+                        tracing::warn!(service = %name, "{e}");
+                    }
+                    self.dirty.insert(name.clone(), None);
+                }
+                _ => {}
             }
         }
     }

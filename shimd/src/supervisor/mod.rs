@@ -28,6 +28,7 @@ mod settling;
 mod socket;
 mod sweep;
 mod waiters;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;

@@ -69,6 +69,14 @@ fn history(verdict: Verdict, known: &Circumstances<'_>) -> Option<&'static str> 
 }
 
 impl Reason {
+    /// Of a dentry that was unlinked under its listener, in the audit's words.
+    pub fn unlinked() -> Reason {
+        Reason {
+            done: Some(Cause::Removed.to_string()),
+            stands: "nothing at the path, but the service still listens on the lost socket".into(),
+        }
+    }
+
     /// The whole; empty where there is nothing to say.
     pub fn words(&self, culprit: Option<&Culprit>) -> String {
         let stands = &self.stands;
