@@ -30,6 +30,7 @@ mod ordinary_user;
 mod own_socket_put_back;
 mod plugin_starts_daemon;
 mod random_removals_never_green;
+mod relink_of_closed_listener;
 mod restart_many_disturbed;
 mod restart_many_in_order;
 mod restart_many_one_fails;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         notify_and_marker::trials(),
         sigkill_daemon_adopts::trials(),
         random_removals_never_green::trials(),
+        relink_of_closed_listener::trials(),
         plugin_starts_daemon::trials(),
         daemon_missing::trials(),
         one_daemon_per_home::trials(),
