@@ -284,11 +284,18 @@ impl Supervisor {
             }
             false => "",
         };
-        let what = if exchanged { "exchanged for a dead socket file" } else { "linked back" };
+        let (done, how) = match exchanged {
+            true => ("replaced", "exchanged for the dead socket file"),
+            false => ("removed", "linked back"),
+        };
+        let reason = Reason {
+            done: Some(done.into()),
+            stands: format!("{how} from its pin, no connection was dropped{worn}"),
+        };
         let detail = EventDetail {
             socket: Some(socket.name.clone()),
             path: Some(socket.path.display().to_string()),
-            reason: Some(format!("{what} from its pin, no connection was dropped{worn}")),
+            reason: Some(reason.words(socket.culprit.as_ref())),
             pid: socket.pid,
             culprit: socket.culprit.clone(),
             ..EventDetail::default()

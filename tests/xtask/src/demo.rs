@@ -72,15 +72,27 @@ impl Stage<'_> {
         let path = self.world.socket("web", hero.socket);
 
         self.say("# A service is declared, and started. No daemon runs yet: the command starts one.");
-        self.run(&format!(
-            "proc register {{name: web, exec: [{}], sockets: [{}], on_missing: report}}",
-            hero.exec, hero.socket
-        ))?;
+        self.run(&format!("proc register {{name: web, exec: [{}], sockets: [{}]}}", hero.exec, hero.socket))?;
         self.run("proc start web")?;
         self.verdict("web", "ok")?;
         self.ask(&hero)?;
 
-        self.say("# Something removes the file. The server listens on, and no client can reach it.");
+        self.say("# Something removes the file. It is linked back to the same listener: nothing is restarted or dropped.");
+        self.run(&format!("rm {}", path.display()))?;
+        let world = self.world;
+        wait_until(SOON, "the file is back", || {
+            world
+                .socket_row("web", hero.socket)
+                .and_then(|row| row.int("relinked"))
+                .is_ok_and(|times| times == 1)
+        })?;
+        self.ask(&hero)?;
+        self.run("proc socket-check web | select socket verdict pid relinked")?;
+        self.run("proc events web --raw | lines | last 3")?;
+
+        self.say("# The same where shimd is told to report only. The server listens on, and no client can reach it.");
+        self.run("proc status web | get spec | insert on_missing report | proc register")?;
+        self.run("proc restart web | select name outcome old_pid new_pid")?;
         self.remove(&path)?;
         self.verdict("web", "dangling")?;
         self.run("proc list")?;
@@ -147,7 +159,7 @@ impl Stage<'_> {
     fn fixture(&mut self, name: &str, options: &str) -> Result {
         self.run(&format!(
             "proc register {{name: {name}, exec: [$unixd {options} '{{socket:rpc.sock}}'], sockets: [rpc.sock], \
-             stop: {{timeout: 2sec}}, on_missing: report}}"
+             stop: {{timeout: 2sec}}}}"
         ))?;
         self.run(&format!("proc start {name}"))?;
         self.status(name, "running")
