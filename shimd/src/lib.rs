@@ -10,3 +10,4 @@ pub mod server;
 pub mod store;
 pub mod supervisor;
 pub mod sys;
+pub mod wrap;

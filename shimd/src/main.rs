@@ -16,7 +16,8 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   shimd run                                   the daemon, in the foreground
   shimd check /run/redis/redis.sock           is it served? exit 0 ok, 1 not ok, 2 cannot tell
-  shimd check --json /run/*.sock              the same for programs";
+  shimd check --json /run/*.sock              the same for programs
+  shimd wrap --socket /run/app.sock -- app -x  a prefix for any supervisor: cleans, verifies, heals, says READY=1";
 
 #[derive(Subcommand)]
 enum Command {
@@ -28,6 +29,9 @@ enum Command {
     },
     /// Audit any socket paths: no daemon needed. Exit 0: all ok, 1: some not ok, 2: usage, or cannot tell
     Check(shimd::check::CheckArgs),
+    /// Run one service beneath any supervisor, and keep its sockets reachable. Ends as the service does; 2: usage,
+    /// 125: wrap's own fault, 126, 127: the program cannot be run
+    Wrap(shimd::wrap::args::WrapArgs),
     /// Print the version
     Version,
 }
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { detach } => shimd::daemon::run(detach),
         Command::Check(args) => shimd::check::run(&args),
+        Command::Wrap(args) => shimd::wrap::run(args),
         Command::Version => {
             println!("shimd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
