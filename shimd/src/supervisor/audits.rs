@@ -341,7 +341,9 @@ impl Supervisor {
                     socket.again = Some(socket.again.map_or(at, |again| again.min(at)));
                     self.waiting_to_heal.insert(name.clone());
                 }
-                Heal::No if finding.verdict == Verdict::Ok => well.push((index, finding.clone())),
+                Heal::No if finding.verdict == Verdict::Ok => {
+                    well.extend(socket.care.to_pin(finding).map(|ino| (index, ino)));
+                }
                 Heal::No => {}
             }
             let culprit = done.ok().flatten().map(|deed| culprits::named(&deed));
@@ -366,8 +368,8 @@ impl Supervisor {
         // Before anything else: clients wait.
         let lost: Vec<_> =
             lost.into_iter().filter(|(index, finding)| self.heal(name, *index, finding)).collect();
-        for (index, finding) in &well {
-            self.pin(name, *index, finding);
+        for (index, ino) in well {
+            self.pin(name, index, ino);
         }
         let Some(service) = self.services.get_mut(name) else { return };
         let moved = service.sockets.iter().map(|s| s.known).ne(known);

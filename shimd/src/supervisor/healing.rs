@@ -65,6 +65,13 @@ impl Care {
         Care { relinked: self.relinked, patience: self.patience, ..Care::default() }
     }
 
+    /// The inode to be pinned, of a socket that was just found in order; `None` where its pin is there.
+    pub fn to_pin(&self, finding: &Finding) -> Option<u32> {
+        let ino = finding.listener.as_ref()?.vfs?.ino;
+        let pinned = self.pin.as_ref().is_some_and(|pin| pin.is_of(ino) && pin.holds());
+        (!pinned).then_some(ino)
+    }
+
     /// Why a lost dentry is not back, to be added to the reason.
     pub fn in_the_way(&self) -> Option<String> {
         let trouble = self.trouble.as_ref().map(|trouble| format!("; {trouble}"));
@@ -138,21 +145,19 @@ pub fn weigh(
 }
 
 impl Supervisor {
-    /// Pins a socket that was just found in order, unless that is done.
-    pub(super) fn pin(&mut self, name: &Arc<str>, index: usize, finding: &Finding) {
+    /// Pins a socket that was just found in order; `ino`: as [`Pin::make`].
+    pub(super) fn pin(&mut self, name: &Arc<str>, index: usize, ino: u32) {
         let Some(service) = self.services.get_mut(name) else { return };
         let relinks = service.live_spec().on_missing == OnMissing::Relink && service.instance.is_some();
         let Some(socket) = service.sockets.get_mut(index) else { return };
-        let vfs = finding.listener.as_ref().and_then(|listener| listener.vfs);
-        let Some(vfs) = vfs.filter(|_| relinks && socket.path.is_absolute()) else { return };
-        if socket.care.pin.as_ref().is_some_and(|pin| pin.is_of(vfs.ino) && pin.holds()) {
+        if !relinks || !socket.path.is_absolute() {
             return;
         }
         // The socket was bound anew: the pin moves to the new inode.
         if let Some(old) = socket.care.pin.take().and_then(Arc::into_inner) {
             old.remove();
         }
-        match self.pins.make(name, &socket.path, vfs.ino) {
+        match self.pins.make(name, &socket.path, ino) {
             Ok(pin) => (socket.care.pin, socket.care.unpinned) = (Some(Arc::new(pin)), None),
             Err(e) => {
                 if socket.care.unpinned.as_ref() != Some(&e) {
