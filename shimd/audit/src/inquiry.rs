@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::access::Refusal;
 use crate::audit::{Auditor, Expect, Owner, abstract_name};
@@ -155,6 +156,21 @@ fn may_be_at(listener: &Listener, expect: &Expect) -> bool {
     match (device(name), device(Place::of(&target))) {
         (Some(bound), Some(wanted)) => bound == wanted,
         _ => true,
+    }
+}
+
+/// What tells a folder from others, where it exists.
+struct FolderId(Option<(u64, u64)>);
+
+impl FolderId {
+    fn of(folder: &Path) -> FolderId {
+        FolderId(std::fs::metadata(folder).ok().map(|found| (found.dev(), found.ino())))
+    }
+
+    /// Whether the two may be one folder: where one is gone, their names must tell.
+    fn may_be(&self, other: Option<&Path>) -> bool {
+        let other = other.map_or(FolderId(None), FolderId::of);
+        self.0.zip(other.0).is_none_or(|(one, other)| one == other)
     }
 }
 
@@ -305,6 +321,11 @@ impl<'a> Inquiry<'a> {
         found.sort_by_key(|found| found.inode);
         found.dedup_by_key(|found| found.inode);
         let Some(place) = (!found.is_empty()).then(|| Place::of(&expect.path)).flatten() else { return };
+        // A hundred services have an rpc.sock each: whose theirs are does not matter, nor where their links lead.
+        let folder = FolderId::of(&place.folder);
+        found.retain(|found| {
+            found.path().is_some_and(|name| is_private(name) || folder.may_be(name.parent()))
+        });
         let mut own: Vec<(Likeness, &Listener, Option<i32>)> = Vec::new();
         for listener in found {
             let whose = self.whose(listener, expect);
