@@ -15,6 +15,7 @@ mod control_socket;
 mod daemon_missing;
 mod depends_on;
 mod fixture;
+mod foreign_listener_kinds;
 mod foreign_listener_not_stolen;
 mod full_disk;
 mod hero_style_spec;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         child_keeps_listener::trials(),
         kill_other_ends_holder::trials(),
         foreign_listener_not_stolen::trials(),
+        foreign_listener_kinds::trials(),
         stop_takes_the_whole_tree::trials(),
         stop_timeout_kills::trials(),
         instance_surroundings::trials(),

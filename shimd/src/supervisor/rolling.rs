@@ -7,11 +7,16 @@
 //! A service that is down for its restart is held where a service waits whose dependency is on its way: the machine
 //! knows of no plan.
 
+use std::path::Path;
 use std::sync::Arc;
+
+use socket_audit::Verdict;
 
 use super::Supervisor;
 use super::rollout::{Name, Stand};
 use super::service::Service;
+use super::socket::Socket;
+use super::sweep::{self, Sweep};
 use super::waiters::{Kind, Turn};
 use crate::core::machine::{Event, Next, Phase};
 
@@ -79,12 +84,28 @@ impl Supervisor {
                 self.rollout.remove(&name);
                 continue;
             };
-            service.begin_command(Kind::Restart { clean });
             service.turn = Turn::begun(service.pid());
+            if !clean && let Some(why) = stolen(service, &self.root, &self.tag) {
+                service.turn.refused = Some(why);
+                self.rollout.remove(&name);
+                continue;
+            }
+            service.begin_command(Kind::Restart { clean });
             // At once: until its machine knows of the restart, it would be taken for one that is through.
             self.step(&name, Event::Restart { clean, gapless: false });
         }
     }
+}
+
+/// Why a plain restart would end in nothing: somebody else has one of its paths, and would keep it. The instance that
+/// still serves its connections is then better left alone.
+fn stolen(service: &Service, root: &Path, tag: &str) -> Option<String> {
+    let others = |s: &Socket| matches!(s.verdict, Some(Verdict::Replaced | Verdict::Foreign));
+    if service.instance.is_none() || !service.sockets.iter().any(others) {
+        return None;
+    }
+    let why = sweep::refusal(&Sweep::plan(&service.spec, root, tag, Vec::new(), false))?;
+    Some(format!("{why}; it was not restarted, its instance was left as it is"))
 }
 
 fn stand(service: &Service) -> Stand {

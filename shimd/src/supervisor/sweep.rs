@@ -9,9 +9,13 @@
 //! nothing, a listener bound this name once   left alone                          ended
 //!   … on a path that kill_other names        ended                               ended
 //! a socket that nobody listens on            removed                             removed
+//! a link to where somebody listens           refused, the pid named              refused: never removed, nobody ended
 //! a file, a folder, a link, …                refused: never removed              refused: never removed
 //! nothing                                    nothing                             nothing
 //! ```
+//! What is refused is so before anything is removed or anybody ended, for all sockets of a service. An abstract name
+//! (`@name`) has no dentry: who is bound to it is at it.
+//!
 //! Process 1 and `shimd` itself are never ended. A name counts only where its holder sees the same
 //! files as we do: a container's `/run/x.sock` is not ours.
 
@@ -21,9 +25,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shimd_api::spec::Spec;
-use socket_audit::{Auditor, Diag, Expect, ListenerId, Owner, Party, Verdict, procfs};
+use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, Verdict, procfs};
 
-use super::ending::end_processes;
+use super::ending;
 use super::service::CleanReport;
 use crate::sys::clean::{self, CleanError, Cleaned};
 use crate::sys::folder::{self, FolderError};
@@ -57,7 +61,7 @@ struct Declared {
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// Somebody else serves the path.
-    #[error("{field}: foreign: {who} listens on {}; stop it, or end it with proc restart --clean (or kill_other)", path.display())]
+    #[error("{field}: foreign: {who} listens on {}; {}", path.display(), Self::way_out(*link))]
     Foreign {
         /// The spec's field.
         field: String,
@@ -65,6 +69,8 @@ pub enum SweepError {
         path: PathBuf,
         /// Its process, in words.
         who: String,
+        /// A symbolic link at the path leads to it.
+        link: bool,
     },
     /// A holder is not to be ended, or does not end.
     #[error("{field}: {who} listens on {} and {why}", path.display())]
@@ -102,6 +108,16 @@ pub enum SweepError {
     Task(String),
 }
 
+impl SweepError {
+    fn way_out(link: bool) -> &'static str {
+        if link {
+            "a symbolic link there leads to it: move the link away, or declare another path"
+        } else {
+            "stop it, or end it with proc restart --clean (or kill_other)"
+        }
+    }
+}
+
 impl Sweep {
     /// The sweep that a spec asks for.
     pub fn plan(spec: &Spec, root: &Path, tag: &str, known: Vec<ListenerId>, force: bool) -> Sweep {
@@ -137,13 +153,25 @@ pub fn run(plan: &Sweep) -> (CleanReport, Result<(), SweepError>) {
     (report, result)
 }
 
+/// Why a start would be refused for somebody who listens on a path, at this moment. Nothing is touched.
+pub fn refusal(plan: &Sweep) -> Option<SweepError> {
+    let mut auditor = Auditor::new().ok()?;
+    holders(plan, &mut auditor).err()
+}
+
 fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
+    let mut auditor = Auditor::new()?;
+    // Whoever stays, and whatever is never removed, is told before anything is touched.
+    let victims = holders(plan, &mut auditor)?;
+    for socket in plan.sockets.iter().filter(|s| !s.optional && s.path.is_absolute()) {
+        clean::look_first(&socket.path)
+            .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
+    }
     for (socket, parent) in plan.folders() {
         folder::ensure_folder(parent, plan.owner, 0o755)
             .map_err(|source| SweepError::Folder { field: socket.field.clone(), source })?;
     }
-    let mut auditor = Auditor::new()?;
-    end_holders(plan, &mut auditor, report)?;
+    end_holders(plan, victims, &mut auditor, report)?;
     for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
         remove_stale(socket, &mut auditor, report)?;
     }
@@ -157,41 +185,107 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
 
 /// Ends whoever is to be ended, until nobody is left; a holder that was forked meanwhile is found by the
 /// next round.
-fn end_holders(plan: &Sweep, auditor: &mut Auditor, report: &mut CleanReport) -> Result<(), SweepError> {
-    let listed = |path: &PathBuf| plan.kill_other.contains(path);
-    let sockets = plan.sockets.iter().map(|s| (s.field.as_str(), &s.path, plan.force || listed(&s.path)));
-    let others = plan.kill_other.iter().map(|p| ("kill_other.socket", p, true));
-    // Nothing to see, and nobody to be ended unseen: most starts.
-    let looked_at = |(_, path, end): &(&str, &PathBuf, bool)| *end || path.symlink_metadata().is_ok();
-    let paths: Vec<_> = sockets.chain(others).filter(looked_at).collect();
-    if paths.is_empty() {
-        return Ok(());
-    }
+fn end_holders(
+    plan: &Sweep,
+    mut victims: Vec<i32>,
+    auditor: &mut Auditor,
+    report: &mut CleanReport,
+) -> Result<(), SweepError> {
     for _round in 0..ROUNDS {
-        let expects: Vec<Expect> = paths
-            .iter()
-            .map(|(_, path, _)| Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(path.as_path()) })
-            .collect();
-        let mut victims = Vec::new();
-        for ((field, path, end), finding) in paths.iter().zip(auditor.audit(&expects)) {
-            for party in &finding.others {
-                let at_path = finding.dentry.as_ref().is_some_and(|d| party.listener.vfs == Some(d.vfs()));
-                judge(plan, field, path, *end, party, at_path, &mut victims)?;
-            }
-        }
-        victims.extend(known_holders(plan)?);
-        victims.sort_unstable();
-        victims.dedup();
         if victims.is_empty() {
-            return Ok(());
+            break;
         }
-        for pid in end_processes(&victims, plan.signal, plan.timeout) {
+        let mut held = ending::hold(&victims);
+        // One that was seen may have ended by itself before it was held, and its number be another's by now.
+        let still = holders(plan, auditor)?;
+        held.retain(|process| still.contains(&process.pid()));
+        for pid in ending::end_processes(&held, plan.signal, plan.timeout) {
             if !report.killed.contains(&pid) {
                 report.killed.push(pid);
             }
         }
+        victims = holders(plan, auditor)?;
     }
     Ok(())
+}
+
+/// Who is to be ended, in order.
+fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Vec<i32>, SweepError> {
+    let asked: Vec<Asked> = plan.asked().filter(Asked::has_something).collect();
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let nobodys = |a: &Asked| Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(a.path) };
+    let findings = auditor.audit(&asked.iter().map(nobodys).collect::<Vec<_>>());
+    let mut victims = Vec::new();
+    for (asked, finding) in asked.iter().zip(findings) {
+        for party in &finding.others {
+            judge(plan, asked, party, Place::of(party, &finding, asked.path), &mut victims)?;
+        }
+    }
+    victims.extend(known_holders(plan)?);
+    victims.sort_unstable();
+    victims.dedup();
+    Ok(victims)
+}
+
+/// A path, and what is to become of who listens there.
+struct Asked<'a> {
+    field: &'a str,
+    path: &'a Path,
+    /// Whoever it is, it is ended.
+    end: bool,
+    /// It is to be the service's.
+    declared: bool,
+}
+
+impl Sweep {
+    fn asked(&self) -> impl Iterator<Item = Asked<'_>> {
+        let declared = |s: &'_ Declared| self.force || self.kill_other.contains(&s.path);
+        let sockets = self.sockets.iter().map(move |s| Asked {
+            field: &s.field,
+            path: &s.path,
+            end: declared(s),
+            declared: true,
+        });
+        let others = self.kill_other.iter().map(|path| Asked {
+            field: "kill_other.socket",
+            path,
+            end: true,
+            declared: false,
+        });
+        sockets.chain(others)
+    }
+}
+
+impl Asked<'_> {
+    /// With nothing to see, and nobody to be ended unseen, there is nobody to ask for: most starts.
+    fn has_something(&self) -> bool {
+        self.end || self.path.is_relative() || self.path.symlink_metadata().is_ok()
+    }
+}
+
+/// Where a listener outside the service is, as seen from a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// There: its socket, or its abstract name.
+    AtPath,
+    /// Behind a symbolic link that lies there. It serves a path of its own.
+    BehindLink,
+    /// It bound this name once, and its dentry is gone.
+    Lost,
+}
+
+impl Place {
+    fn of(party: &Party, finding: &Finding, path: &Path) -> Place {
+        match &finding.dentry {
+            // An abstract name is its own place.
+            None if path.is_relative() => Place::AtPath,
+            Some(dentry) if dentry.kind == DentryKind::Symlink => Place::BehindLink,
+            Some(dentry) if party.listener.vfs == Some(dentry.vfs()) => Place::AtPath,
+            _ => Place::Lost,
+        }
+    }
 }
 
 /// With `--clean`: who holds a kernel socket that an instance of ours has listened on, whatever its name. A
@@ -221,42 +315,40 @@ fn is_untouchable(pid: i32) -> bool {
 
 fn judge(
     plan: &Sweep,
-    field: &str,
-    path: &Path,
-    end: bool,
+    asked: &Asked<'_>,
     party: &Party,
-    at_path: bool,
+    place: Place,
     victims: &mut Vec<i32>,
 ) -> Result<(), SweepError> {
-    let who = || party.holder.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
-    let stays = |why: &str| SweepError::Stays {
-        field: field.to_owned(),
-        path: path.to_owned(),
-        who: who(),
-        why: why.to_owned(),
+    let (field, path) = (asked.field.to_owned(), asked.path.to_owned());
+    let who = match (&party.holder, party.listener.uid) {
+        (Some(holder), _) => holder.to_string(),
+        (None, Some(uid)) => format!("a process of user {uid}, which cannot be seen from here,"),
+        (None, None) => "a process that cannot be seen from here".to_owned(),
     };
-    if party.pids.is_empty() && at_path {
-        return Err(stays(
-            "cannot be seen from here, so cannot be ended: it is another user's, or in another pid namespace; stop it there",
-        ));
-    }
-    for &pid in &party.pids {
-        let leftover = tree::environ_mark(pid).is_some_and(|m| m.starts_with(&plan.mark));
-        if !(end || leftover) {
-            if at_path {
-                return Err(SweepError::Foreign {
-                    field: field.to_owned(),
-                    path: path.to_owned(),
-                    who: who(),
-                });
-            }
-            continue;
+    let leftover = |pid: &i32| tree::environ_mark(*pid).is_some_and(|m| m.starts_with(&plan.mark));
+    let strange = party.pids.is_empty() || !party.pids.iter().all(leftover);
+    match place {
+        Place::AtPath | Place::BehindLink if !asked.end && strange => {
+            let link = place == Place::BehindLink;
+            return Err(SweepError::Foreign { field, path, who, link });
         }
+        // It does not have the path: the link is in the way, and no link is ever removed.
+        Place::BehindLink if asked.declared => return Ok(()),
+        Place::AtPath if party.pids.is_empty() => {
+            let why =
+                "cannot be ended from here: it is another user's, or in another pid namespace; stop it there";
+            return Err(SweepError::Stays { field, path, who, why: why.to_owned() });
+        }
+        Place::AtPath | Place::BehindLink | Place::Lost => {}
+    }
+    for &pid in party.pids.iter().filter(|pid| asked.end || leftover(pid)) {
         if is_untouchable(pid) {
-            return Err(stays(match pid {
+            let why = match pid {
                 1 => "is never ended: stop the socket unit that holds it",
                 _ => "is shimd itself: declare another path",
-            }));
+            };
+            return Err(SweepError::Stays { field, path, who, why: why.to_owned() });
         }
         victims.push(pid);
     }

@@ -53,18 +53,20 @@ struct Item {
 }
 
 /// A service's turn in a restart: it may be long after the command.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Turn {
     /// `None`: not yet.
     began: Option<Instant>,
     /// Its main process then.
     old_pid: Option<i32>,
+    /// Why nothing was done.
+    pub refused: Option<String>,
 }
 
 impl Turn {
     /// It is now.
     pub fn begun(old_pid: Option<i32>) -> Turn {
-        Turn { began: Some(Instant::now()), old_pid }
+        Turn { began: Some(Instant::now()), old_pid, refused: None }
     }
 }
 
@@ -224,18 +226,19 @@ impl Supervisor {
         row.health_reason = service.health_reason(&self.root);
         row.new_pid = service.pid();
         row.sockets = service.socket_rows();
-        let (turn, times) = (service.turn, service.times);
+        let (turn, times) = (&service.turn, service.times);
         match turn.began.filter(|_| !self.rollout.queues(&item.name)) {
             Some(began) => {
                 let since = |at: Option<Instant>, from: Instant| {
                     at.filter(|at| *at >= from).map(|at| nanos(at.saturating_duration_since(from)))
                 };
-                if service.machine.status() == Status::Running {
+                if service.machine.status() == Status::Running && turn.refused.is_none() {
                     row.outcome = "restarted".to_owned();
                 }
                 row.old_pid = turn.old_pid;
                 row.stopped_in = turn.old_pid.and_then(|_| since(service.old_gone, began));
-                row.ready_in = times.spawned.and_then(|spawned| since(times.serving, spawned));
+                row.ready_in =
+                    times.spawned.filter(|at| *at >= began).and_then(|at| since(times.serving, at));
                 row.took = nanos(until.saturating_duration_since(began));
                 row.cleaned = service.cleaned.removed.clone();
                 row.killed = service.cleaned.killed.clone();
@@ -245,7 +248,9 @@ impl Supervisor {
             }
             None => {}
         }
-        if service.machine.want == Want::Down {
+        if let Some(why) = &turn.refused {
+            row.health_reason = Some(why.clone());
+        } else if service.machine.want == Want::Down {
             row.health_reason = Some("another command has stopped it meanwhile".to_owned());
         }
         row

@@ -190,6 +190,21 @@ pub fn remove_marker(path: &Path) -> Result<Cleaned, CleanError> {
     remove(path, Kind::File, &|_| true, &|_| ())
 }
 
+/// Whether a socket could be removed here, as far as a look can tell: its folder is no link, and nothing else lies there.
+///
+/// # Errors
+/// [`CleanError::WrongKind`], [`CleanError::Refused`], as [`remove_socket`] would answer.
+pub fn look_first(path: &Path) -> Result<(), CleanError> {
+    let (folder, name) = split(path)?;
+    let Some(fd) = open_folder(folder)? else { return Ok(()) };
+    match look(&fd, path, name)? {
+        Some((_, seen)) if seen.kind != Kind::Socket => {
+            Err(CleanError::WrongKind { path: path.into(), found: seen.kind, wanted: Kind::Socket })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes what a crash left aside in `folder`: sockets under a private name. Anything else that bears
 /// such a name stays, and so does what `allowed` keeps. Gives the paths that were removed.
 ///
