@@ -31,7 +31,12 @@ mod ordinary_user;
 mod own_socket_put_back;
 mod plugin_starts_daemon;
 mod random_removals_never_green;
+mod relink_and_the_daemon;
+mod relink_backs_off;
+mod relink_falls_to_restart;
 mod relink_of_closed_listener;
+mod relink_puts_it_back;
+mod relink_spares_a_reload;
 mod restart_many_disturbed;
 mod restart_many_in_order;
 mod restart_many_one_fails;
@@ -77,6 +82,11 @@ fn main() -> ExitCode {
         sigkill_daemon_adopts::trials(),
         random_removals_never_green::trials(),
         relink_of_closed_listener::trials(),
+        relink_spares_a_reload::trials(),
+        relink_puts_it_back::trials(),
+        relink_falls_to_restart::trials(),
+        relink_backs_off::trials(),
+        relink_and_the_daemon::trials(),
         plugin_starts_daemon::trials(),
         daemon_missing::trials(),
         one_daemon_per_home::trials(),

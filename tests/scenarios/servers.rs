@@ -1,9 +1,9 @@
 //! Real servers through the whole story: each record is started, loses its dentry, is restarted clean, is killed and
-//! started over its stale file, and stopped; its real client must be answered at each stage.
+//! started over its stale file, loses its dentry again and has it put back, and is stopped; its real client must be answered at each stage.
 
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
-use scenarios::{Json, Need, Record, Result, World, ensure, processes, scenario, wait_until};
+use scenarios::{Json, Need, Record, Result, World, ensure, processes, scenario, specs, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
@@ -60,10 +60,24 @@ fn whole_story(world: &World, record: &Record) -> Result {
     let row = wait_ended(world, name)?;
     world.note(format!("killed: {row}"));
 
+    // From here on a lost file is put back.
+    let spec = specs::with(server.spec.clone(), json!({"on_missing": "relink"}));
+    world.write("spec.json", &spec.to_string())?;
+    world.nu_json(&format!("proc register {}", file.display()))?;
     let started = world.nu_json(&format!("proc start {name}"))?;
-    running(started.only()?)?;
+    let third = running(started.only()?)?;
     all_soon(world, name, "ok")?;
     server.answers(world)?;
+    world.hand("rm", &server.sockets)?;
+    wait_until(SOON, "each socket is put back", || {
+        let rows = world.rpc("socket.check", json!({"name": name})).ok()?;
+        let back = |row: &Value| {
+            row.int("relinked").is_ok_and(|times| times > 0) && row.text("verdict").is_ok_and(|v| v == "ok")
+        };
+        rows.rows().ok()?.iter().all(back).then_some(())
+    })?;
+    server.answers(world)?;
+    ensure!(world.service(name)?.pid("pid")? == third, "nothing was restarted");
 
     let last = world.instance_pids(name)?;
     let stopped = world.nu_json(&format!("proc stop {name}"))?;

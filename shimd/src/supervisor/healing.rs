@@ -159,6 +159,8 @@ impl Supervisor {
         }
         match self.pins.make(name, &socket.path, ino) {
             Ok(pin) => (socket.care.pin, socket.care.unpinned) = (Some(Arc::new(pin)), None),
+            // It went just now: the next audit sees what there is.
+            Err(e) if matches!(e.errno, Errno::ENOENT | Errno::ESTALE) => {}
             Err(e) => {
                 if socket.care.unpinned.as_ref() != Some(&e) {
                     tracing::warn!(service = %name, "{e}");

@@ -235,6 +235,11 @@ impl Service {
                 Change::Added | Change::Removed => socket.moved_in = false,
                 Change::Attributes | Change::Folder => {}
             }
+            if matches!(kind, Change::Added | Change::MovedIn) {
+                // Whatever was lost has come right; what is missing from now on is another loss. A server that reloads
+                // again at once may have been without its file at each single look.
+                (socket.missed, socket.care.lost) = (None, None);
+            }
             concerned.push(place);
         }
         concerned

@@ -17,7 +17,7 @@ use std::time::Duration;
 use socket_audit::{AuditError, Auditor, Expect, Finding, Owner, Party, Verdict};
 
 use super::args::{Declared, Plan};
-use crate::supervisor::ending::end_processes;
+use crate::supervisor::ending::{end_processes, hold};
 use crate::supervisor::pins::nobody_listens;
 use crate::sys::clean::{self, CleanError};
 use crate::sys::pidfd::PidFd;
@@ -94,7 +94,7 @@ fn clear(plan: &Plan, socket: &Declared, auditor: &mut Auditor) -> Result<(), Sw
         if left.is_empty() {
             break;
         }
-        end_processes(&left, libc::SIGTERM, plan.stop_timeout);
+        end_processes(&hold(&left), libc::SIGTERM, plan.stop_timeout);
         finding = auditor.confirm(&expect);
     }
     let began = std::time::Instant::now();
