@@ -146,11 +146,13 @@ fn two_services(world: &World) -> Result {
 
 fn modes(world: &World) -> Result {
     world.start_daemon()?;
-    for mode in ["publish", "activate"] {
-        let spec = specs::with(
-            specs::unixd(world, "web", &[]),
-            json!({"sockets": [{"path": "rpc.sock", "mode": mode}]}),
-        );
+    let rpc = |mode: &str| json!({"sockets": [{"path": "rpc.sock", "mode": mode}]});
+    let unixd = || specs::unixd(world, "web", &[]);
+    for (mode, spec) in [
+        ("activate", specs::with(unixd(), rpc("activate"))),
+        // Nothing tells the program where to bind.
+        ("publish", specs::with(specs::with(unixd(), rpc("publish")), json!({"exec": [world.unixd()]}))),
+    ] {
         let error = world.rpc_error("service.set", json!({"spec": spec}))?;
         ensure!(
             error.kind == "bad_spec" && error.whole.to_string().contains("sockets[0].mode"),

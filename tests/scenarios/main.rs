@@ -30,6 +30,8 @@ mod one_daemon_per_home;
 mod ordinary_user;
 mod own_socket_put_back;
 mod plugin_starts_daemon;
+mod publish;
+mod publish_gapless;
 mod random_removals_never_green;
 mod relink_and_the_daemon;
 mod relink_backs_off;
@@ -77,6 +79,8 @@ fn main() -> ExitCode {
         restart_many_in_order::trials(),
         restart_many_one_fails::trials(),
         restart_many_disturbed::trials(),
+        publish::trials(),
+        publish_gapless::trials(),
         depends_on::trials(),
         notify_and_marker::trials(),
         sigkill_daemon_adopts::trials(),

@@ -2,17 +2,22 @@
 //!
 //! A basename lives at `<root>/<service>/<basename>`, an absolute path is taken as it is, `@name` is abstract and has no
 //! folder. In `exec` and in the values of `env`, `{socket:NAME}` becomes a socket's path and `{socket_dir}` the folder;
-//! other braces are left alone.
+//! other braces are left alone. The path of a `publish` socket is the instance's own, beside the public one:
+//! `rpc.sock` is `.rpc.sock.7` to the seventh.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::spec::{SocketSpec, Spec, SpecError};
+use crate::spec::{SocketMode, SocketSpec, Spec, SpecError};
 
 /// The bytes that a socket's path may have: `sun_path` holds 108 with the NUL at its end (unix(7)), and an abstract
 /// name's leading NUL takes one too.
 pub const MAX_SOCKET_PATH: usize = 107;
+
+/// The digits of a generation that a `publish` socket's path must have room for.
+const GENERATION_DIGITS: usize = 10;
 
 impl Spec {
     /// The service's folder for sockets and the marker: `<root>/<name>`, or, where sockets are declared by absolute
@@ -31,6 +36,12 @@ impl Spec {
         self.place(root, &socket.path)
     }
 
+    /// The path that instances of this generation bind for a `publish` socket; `None` for any other.
+    pub fn private_path(&self, root: &Path, socket: &SocketSpec, generation: u64) -> Option<PathBuf> {
+        let publish = socket.mode == SocketMode::Publish;
+        publish.then(|| private_name(&self.socket_path(root, socket), generation))
+    }
+
     /// The ready marker, whether or not it is waited for.
     pub fn marker_path(&self, root: &Path) -> PathBuf {
         self.socket_dir(root).join(self.ready.marker_name())
@@ -41,28 +52,29 @@ impl Spec {
         self.kill_other.iter().map(|path| self.place(root, path)).collect()
     }
 
-    /// The argv, placeholders replaced.
+    /// The argv of an instance of this generation, placeholders replaced.
     ///
     /// # Errors
     /// A placeholder that names no declared socket, or more than one; a path that is not UTF-8.
-    pub fn argv(&self, root: &Path) -> Result<Vec<String>, SpecError> {
-        let replace = |(i, text): (usize, &String)| self.replace(root, text, || format!("exec[{i}]"));
+    pub fn argv(&self, root: &Path, generation: u64) -> Result<Vec<String>, SpecError> {
+        let replace =
+            |(i, text): (usize, &String)| self.replace(root, generation, text, || format!("exec[{i}]"));
         self.exec.iter().enumerate().map(replace).collect()
     }
 
-    /// The declared environment, placeholders replaced in its values.
+    /// The declared environment of an instance of this generation, placeholders replaced in its values.
     ///
     /// # Errors
     /// As [`Spec::argv`].
-    pub fn environment(&self, root: &Path) -> Result<BTreeMap<String, String>, SpecError> {
+    pub fn environment(&self, root: &Path, generation: u64) -> Result<BTreeMap<String, String>, SpecError> {
         let replace = |(name, text): (&String, &String)| {
-            Ok((name.clone(), self.replace(root, text, || format!("env.{name}"))?))
+            Ok((name.clone(), self.replace(root, generation, text, || format!("env.{name}"))?))
         };
         self.env.iter().map(replace).collect()
     }
 
     /// Checks what depends on where sockets live: that each path fits a socket address, that no two are the same, that
-    /// the marker is none of them, and that `exec` and `env` name declared sockets only.
+    /// the marker is none of them, that `exec` and `env` name declared sockets only, and every `publish` socket.
     ///
     /// # Errors
     /// The first field that is wrong.
@@ -73,9 +85,12 @@ impl Spec {
             let path = self.socket_path(root, socket);
             // The `@` stands for the NUL that begins an abstract name.
             let length = path.as_os_str().len() - usize::from(socket.is_abstract());
-            if length > MAX_SOCKET_PATH {
-                let problem =
-                    format!("{} is {length} bytes long, the limit is {MAX_SOCKET_PATH}", path.display());
+            // Each instance's own path has two dots and its number more.
+            let own = if socket.mode == SocketMode::Publish { 2 + GENERATION_DIGITS } else { 0 };
+            if length + own > MAX_SOCKET_PATH {
+                let limit = MAX_SOCKET_PATH - own;
+                let why = if own > 0 { " of a publish socket" } else { "" };
+                let problem = format!("{} is {length} bytes long, the limit{why} is {limit}", path.display());
                 let fix = if socket.is_basename() {
                     "use a shorter file name or service name, or set HERO_SOCKET_DIR to a shorter folder"
                 } else {
@@ -100,9 +115,27 @@ impl Spec {
             let problem = format!("{} is a declared socket too", self.marker_path(root).display());
             return Err(SpecError::new("ready.marker", problem, "write another file name"));
         }
-        self.argv(root)?;
-        self.environment(root)?;
-        Ok(())
+        self.argv(root, 0)?;
+        self.environment(root, 0)?;
+        self.check_told()
+    }
+
+    /// An instance must be told where to bind a `publish` socket: it is another place each time.
+    fn check_told(&self) -> Result<(), SpecError> {
+        let texts = || self.exec.iter().chain(self.env.values());
+        let told = |socket: &SocketSpec| {
+            texts().any(|text| {
+                let names = text.split("{socket:").skip(1).filter_map(|rest| rest.split_once('}'));
+                names.map(|(name, _)| self.named(name, String::new)).any(|named| named == Ok(socket))
+            })
+        };
+        let untold = |(_, socket): &(usize, &SocketSpec)| socket.mode == SocketMode::Publish && !told(socket);
+        let Some((i, socket)) = self.sockets.iter().enumerate().find(untold) else { return Ok(()) };
+        Err(SpecError::new(
+            format!("sockets[{i}].mode"),
+            format!("each instance binds {} at a path of its own, and nothing tells it which", socket.path),
+            format!("write {{socket:{}}} in exec or env, where the program takes the path", socket.path),
+        ))
     }
 
     fn place(&self, root: &Path, declared: &str) -> PathBuf {
@@ -113,7 +146,13 @@ impl Spec {
         }
     }
 
-    fn replace(&self, root: &Path, text: &str, field: impl Fn() -> String) -> Result<String, SpecError> {
+    fn replace(
+        &self,
+        root: &Path,
+        generation: u64,
+        text: &str,
+        field: impl Fn() -> String,
+    ) -> Result<String, SpecError> {
         let utf8 = |path: PathBuf| {
             path.into_os_string().into_string().map_err(|path| {
                 let problem = format!("needs the path {}, which is not UTF-8", path.display());
@@ -133,7 +172,9 @@ impl Spec {
                     let problem = format!("{text:?} has a {{socket: without its closing brace");
                     return Err(SpecError::new(field(), problem, "write {socket:NAME}"));
                 };
-                replaced.push_str(&utf8(self.socket_path(root, self.named(name, &field)?))?);
+                let socket = self.named(name, &field)?;
+                let own = self.private_path(root, socket, generation);
+                replaced.push_str(&utf8(own.unwrap_or_else(|| self.socket_path(root, socket)))?);
                 rest = after;
             } else {
                 replaced.push_str("{socket");
@@ -178,4 +219,20 @@ impl Spec {
 /// The path with `//` made one `/`, so that one file has one spelling.
 fn normal(path: &Path) -> PathBuf {
     path.components().collect()
+}
+
+/// `<folder>/.<name>.<generation>`: in the public path's own folder, for a link does not leave its file system and the
+/// service's user can bind there.
+fn private_name(public: &Path, generation: u64) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(public.file_name().unwrap_or_default());
+    name.push(format!(".{generation}"));
+    public.with_file_name(name)
+}
+
+/// The generation whose path for the `publish` socket at `public` has this file name.
+pub fn generation_of(public: &Path, name: &OsStr) -> Option<u64> {
+    let rest = name.as_bytes().strip_prefix(b".")?.strip_prefix(public.file_name()?.as_bytes())?;
+    let digits = std::str::from_utf8(rest.strip_prefix(b".")?).ok()?;
+    digits.parse().ok().filter(|generation: &u64| generation.to_string() == digits)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shimd_api::place::generation_of;
 use shimd_api::spec::{
     Log, OnMissing, Ready, Restart, RestartPolicy, SocketKind, SocketMode, SocketSpec, Spec, SpecError, Stop,
 };
@@ -392,7 +393,7 @@ fn placeholders_become_paths_and_other_braces_stay() {
         "sockets": ["a.sock", "/run/x/b.sock", "@bus"],
     }));
     assert_eq!(
-        spec.argv(root).unwrap(),
+        spec.argv(root, 1).unwrap(),
         [
             "server",
             "unix:/srv/sockets/web/a.sock,/run/x/b.sock",
@@ -404,7 +405,7 @@ fn placeholders_become_paths_and_other_braces_stay() {
     );
     let env =
         [("LISTEN".into(), "/srv/sockets/web/a.sock".into()), ("{socket_dir}".into(), "{}".into())].into();
-    assert_eq!(spec.environment(root), Ok(env));
+    assert_eq!(spec.environment(root, 1), Ok(env));
     assert_eq!(spec.check_placed(root), Ok(()));
 }
 
@@ -451,9 +452,45 @@ fn a_spec_that_does_not_fit_its_place_is_refused() {
     ] {
         assert_eq!(placed(fields).check_placed(root).unwrap_err().to_string(), error);
     }
+    let publish = |path: &str, exec: &str| {
+        placed(json!({"sockets": [{"path": path, "mode": "publish"}], "exec": [exec]}))
+    };
+    assert_eq!(
+        publish("s", "{socket_dir}").check_placed(root).unwrap_err().to_string(),
+        "sockets[0].mode: each instance binds s at a path of its own, and nothing tells it which; write {socket:s} in \
+         exec or env, where the program takes the path"
+    );
+    let long = "s".repeat(95 - "/srv/sockets/web/".len());
+    assert_eq!(publish(&long, "{socket:L}".replace('L', &long).as_str()).check_placed(root), Ok(()));
+    let longer = format!("{long}s");
+    let error = publish(&longer, &format!("{{socket:{longer}}}")).check_placed(root).unwrap_err();
+    assert!(error.to_string().contains("96 bytes long, the limit of a publish socket is 95"), "{error}");
     let fits = "s".repeat(107 - "/srv/sockets/web/".len());
     assert_eq!(
         placed(json!({"sockets": [fits, format!("@{}", "b".repeat(107))]})).check_placed(root),
         Ok(())
     );
+}
+
+#[test]
+fn each_generation_has_a_path_of_its_own_for_a_publish_socket() {
+    let root = Path::new(ROOT);
+    let spec = placed(json!({
+        "exec": ["server", "unix:{socket:a.sock}", "{socket:b}"],
+        "env": {"LISTEN": "{socket:a.sock}"},
+        "sockets": [{"path": "a.sock", "mode": "publish"}, "b"],
+    }));
+    assert_eq!(
+        spec.argv(root, 17).unwrap(),
+        ["server", "unix:/srv/sockets/web/.a.sock.17", "/srv/sockets/web/b"]
+    );
+    let env = [("LISTEN".into(), "/srv/sockets/web/.a.sock.17".into())].into();
+    assert_eq!(spec.environment(root, 17), Ok(env));
+    assert_eq!(spec.check_placed(root), Ok(()));
+    let public = spec.socket_path(root, &spec.sockets[0]);
+    let of = |name: &str| generation_of(&public, std::ffi::OsStr::new(name));
+    assert_eq!(of(".a.sock.17"), Some(17));
+    for other in ["a.sock", ".a.sock", ".a.sock.", ".a.sock.x", ".a.sock.017", ".a.sock.+1", ".b.sock.1"] {
+        assert_eq!(of(other), None, "{other}");
+    }
 }

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::error::AuditError;
-use crate::listener::{Listener, ListenerId};
+use crate::listener::{Listener, ListenerId, Vfs};
 use crate::message::{self, Malformed, Message, Messages};
 use crate::queue::Waiting;
 
@@ -119,6 +119,28 @@ impl Diag {
             }
             named => named,
         }
+    }
+
+    /// How many connections that were accepted from a listener bound to one of these inodes are still open. They bear
+    /// their listener's inode for as long as they live, whatever became of its name. May miss some while others come
+    /// and go.
+    ///
+    /// # Errors
+    /// [`AuditError::Diag`] or [`AuditError::Malformed`], after a second attempt.
+    pub fn connections(&mut self, of: &[Vfs]) -> Result<usize, AuditError> {
+        self.twice(|diag| {
+            let mut open = 0;
+            let flags = message::REQUEST | message::DUMP;
+            let (states, show) = (message::ESTABLISHED, message::SHOW_VFS);
+            let refused = diag.converse(flags, states, show, 0, u64::MAX, &mut |socket| {
+                open += usize::from(message::connection(socket)?.is_some_and(|vfs| of.contains(&vfs)));
+                Ok(())
+            })?;
+            match refused {
+                0 => Ok(open),
+                errno => Err(AuditError::Diag { step: "dump", errno: Errno::from_raw(errno) }),
+            }
+        })
     }
 
     /// What `read` makes of one socket, by inode and cookie.

@@ -38,6 +38,8 @@ const TCP_LISTEN: u8 = 10;
 
 /// Show NAME, VFS, RQLEN and UID; SHUTDOWN comes unasked.
 pub(crate) const SHOW: u32 = 1 | 2 | 0x10 | 0x40;
+/// A bit of what to show: VFS, the inode that a socket bears.
+pub(crate) const SHOW_VFS: u32 = 2;
 /// Show who waits. Not in a dump: it would name every waiting connection of the machine.
 pub(crate) const SHOW_ICONS: u32 = 8;
 /// A bit of what to show: RQLEN, the queue's length and room.
@@ -175,9 +177,8 @@ pub(crate) fn listener(socket: &[u8]) -> Result<Option<Listener>, Malformed> {
         match attribute {
             0 => listener.name = name(value),
             1 => {
-                if let (Some(ino), Some(dev)) = (read_u32(value, 0), read_u32(value, 4)) {
-                    listener.vfs = Some(Vfs { dev, ino });
-                }
+                let both = read_u32(value, 0).zip(read_u32(value, 4));
+                listener.vfs = both.map(|(ino, dev)| Vfs { dev, ino });
             }
             4 => {
                 listener.pending = read_u32(value, 0).unwrap_or(0);
@@ -213,6 +214,20 @@ pub(crate) fn waiting(socket: &[u8]) -> Result<Option<Waiting>, Malformed> {
         }
     }
     Ok(Some(waiting))
+}
+
+/// The inode that an open connection bears: of an accepted one, its listener's. `None` for a datagram socket.
+pub(crate) fn connection(socket: &[u8]) -> Result<Option<Vfs>, Malformed> {
+    if socket.get(1).is_none_or(|kind| i32::from(*kind) == libc::SOCK_DGRAM) {
+        return Ok(None);
+    }
+    for attribute in (Attributes { rest: socket.get(16..).unwrap_or_default() }) {
+        if let (1, value) = attribute? {
+            let both = read_u32(value, 0).zip(read_u32(value, 4));
+            return Ok(both.map(|(ino, dev)| Vfs { dev, ino }));
+        }
+    }
+    Ok(None)
 }
 
 /// What tells a socket from every other.

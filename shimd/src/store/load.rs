@@ -20,8 +20,10 @@ pub struct ServiceRecord {
     pub rest_reason: Option<String>,
     /// The last generation.
     pub generation: u64,
-    /// The instance that lived when this was written.
-    pub instance: Option<InstanceRecord>,
+    /// The generation of its own instance, or of the last.
+    pub current: u64,
+    /// The instances that lived when this was written.
+    pub instances: Vec<InstanceRecord>,
     /// Its sockets.
     pub listeners: Vec<ListenerRecord>,
 }
@@ -47,8 +49,9 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Loaded> {
 
 fn services(db: &Connection) -> rusqlite::Result<BTreeMap<String, ServiceRecord>> {
     let mut services = BTreeMap::new();
-    let mut query =
-        db.prepare("SELECT name, spec_json, want, restart, rest, rest_reason, generation FROM service")?;
+    let mut query = db.prepare(
+        "SELECT name, spec_json, want, restart, rest, rest_reason, generation, current FROM service",
+    )?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let durable = Durable {
@@ -67,7 +70,8 @@ fn services(db: &Connection) -> rusqlite::Result<BTreeMap<String, ServiceRecord>
                 durable,
                 rest_reason: row.get(5)?,
                 generation: row.get::<_, i64>(6)? as u64,
-                instance: None,
+                current: row.get::<_, i64>(7)? as u64,
+                instances: Vec::new(),
                 listeners: Vec::new(),
             },
         );
@@ -80,7 +84,7 @@ fn services(db: &Connection) -> rusqlite::Result<BTreeMap<String, ServiceRecord>
         if let (Some(service), Ok(identity)) =
             (services.get_mut(&row.get::<_, String>(0)?), serde_json::from_str(&row.get::<_, String>(2)?))
         {
-            service.instance = Some(InstanceRecord {
+            service.instances.push(InstanceRecord {
                 generation: row.get::<_, i64>(1)? as u64,
                 identity,
                 cgroup: row.get::<_, Option<String>>(3)?.map(PathBuf::from),

@@ -4,10 +4,11 @@
 //! meta      key, value                                    `schema`: the version below
 //! service   name, spec_json (verbatim), want (up, down),  one row a registered service; generation counts
 //!           restart (JSON or null), rest (ended, failed   its spawns; restart is the open intent
-//!           or null), rest_reason, generation
-//! instance  service, generation, identity (JSON: pid,     the live instance, from before its exec until
-//!           start_ticks, pidfs_ino, boot_id), cgroup,     its tree is gone; spec_json is what it was
-//!           spec_json, started (ns since 1970)            spawned with
+//!           or null), rest_reason, generation, current    its spawns; restart is the open intent; current
+//!                                                         (since version 3) is the service's own instance
+//! instance  service, generation, identity (JSON: pid,     a live instance, from before its exec until its
+//!           start_ticks, pidfs_ino, boot_id), cgroup,     tree is gone; spec_json is what it was spawned
+//!           spec_json, started (ns since 1970)            with. Two during a gapless restart, since version 3
 //! listener  service, path, inode, cookie, boot_id         the kernel socket last seen ok at each path
 //! event     id, time (ns since 1970), service, kind,      what happened, as shimd_api::event says; since
 //!           socket, path, verdict, status, was, lasted    version 2
@@ -25,7 +26,7 @@ use super::StoreError;
 pub const VERSION: i64 = STEPS.len() as i64;
 
 /// From nothing to version 1, from 1 to 2, and so on. What was released is never edited.
-const STEPS: [&str; 2] = [V1, V2];
+const STEPS: [&str; 3] = [V1, V2, V3];
 
 pub(super) const V1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -47,7 +48,7 @@ INSERT INTO meta VALUES ('schema', '1');
 // The index of a socket's verdicts serves the window of `history`, the verdicts that are loaded at the start,
 // and the pruning, which spares the newest of them. Times are cut to whole milliseconds before SQLite gets
 // them, which rounds; lengths keep their microseconds: a dentry that is put back was away for less than one.
-const V2: &str = "
+pub(super) const V2: &str = "
 CREATE TABLE event (
     id INTEGER PRIMARY KEY, time INTEGER NOT NULL, service TEXT, kind TEXT NOT NULL, socket TEXT, path TEXT,
     verdict TEXT, status TEXT, was TEXT, lasted INTEGER, reason TEXT, pid INTEGER,
@@ -74,6 +75,20 @@ CREATE VIEW events AS
     FROM event
     ORDER BY id;
 UPDATE meta SET value = '2' WHERE key = 'schema';
+";
+
+// A gapless restart has two instances for a while.
+const V3: &str = "
+ALTER TABLE instance RENAME TO single;
+CREATE TABLE instance (
+    service TEXT NOT NULL, generation INTEGER NOT NULL, identity TEXT NOT NULL, cgroup TEXT,
+    spec_json TEXT NOT NULL, started INTEGER NOT NULL, PRIMARY KEY (service, generation)
+) WITHOUT ROWID;
+INSERT INTO instance SELECT service, generation, identity, cgroup, spec_json, started FROM single;
+DROP TABLE single;
+ALTER TABLE service ADD COLUMN current INTEGER NOT NULL DEFAULT 0;
+UPDATE service SET current = coalesce((SELECT generation FROM instance WHERE service = name), generation);
+UPDATE meta SET value = '3' WHERE key = 'schema';
 ";
 
 /// Brings the schema to [`VERSION`], in one transaction. A newer one is refused: it may hold what this

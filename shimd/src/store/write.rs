@@ -9,7 +9,7 @@ use super::event::{self, EventRecord};
 use crate::core::machine::{Durable, Rest, Restart, Want};
 use crate::sys::identity::Identity;
 
-/// The live instance of a service, as recorded between the trampoline's fork and its exec.
+/// A live instance of a service, as recorded between the trampoline's fork and its exec.
 #[derive(Debug, Clone)]
 pub struct InstanceRecord {
     /// Counts the spawns of the service.
@@ -60,6 +60,8 @@ pub enum Write {
         durable: Durable,
         /// Why it rests as failed.
         rest_reason: Option<String>,
+        /// The generation of its own instance: of two, which is which.
+        current: u64,
     },
     /// An instance that is about to exec.
     Instance {
@@ -67,6 +69,8 @@ pub enum Write {
         name: String,
         /// The instance.
         record: Box<InstanceRecord>,
+        /// It comes beside the service's own instance, and does not take its place.
+        beside: bool,
     },
     /// The instance's tree is gone.
     InstanceGone {
@@ -117,26 +121,34 @@ pub(super) fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()>
             tx.prepare_cached("DELETE FROM listener WHERE service = ?1")?.execute([name])?;
             tx.prepare_cached("DELETE FROM service WHERE name = ?1")?.execute([name])?
         }
-        Write::Intent { name, durable, rest_reason } => tx
+        Write::Intent { name, durable, rest_reason, current } => tx
             .prepare_cached(
-                "UPDATE service SET want = ?2, restart = ?3, rest = ?4, rest_reason = ?5 WHERE name = ?1",
+                "UPDATE service SET want = ?2, restart = ?3, rest = ?4, rest_reason = ?5, current = ?6
+                 WHERE name = ?1",
             )?
             .execute(params![
                 name,
                 want_word(durable.want),
                 durable.restart.map(restart_json),
                 durable.rest.map(rest_word),
-                rest_reason
+                rest_reason,
+                *current as i64
             ])?,
-        Write::Instance { name, record } => {
+        Write::Instance { name, record, beside } => {
+            let generation = record.generation as i64;
             tx.prepare_cached("UPDATE service SET generation = ?2 WHERE name = ?1")?
-                .execute(params![name, record.generation as i64])?;
+                .execute(params![name, generation])?;
+            if !beside {
+                tx.prepare_cached("UPDATE service SET current = ?2 WHERE name = ?1")?
+                    .execute(params![name, generation])?;
+                tx.prepare_cached("DELETE FROM instance WHERE service = ?1")?.execute([name])?;
+            }
             let identity = serde_json::to_string(&record.identity)
                 .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
             tx.prepare_cached("INSERT OR REPLACE INTO instance VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(
                 params![
                     name,
-                    record.generation as i64,
+                    generation,
                     identity,
                     record.cgroup.as_ref().map(|c| c.to_string_lossy().into_owned()),
                     record.spec_json,

@@ -23,7 +23,6 @@ use super::socket::Socket;
 use super::{BuildError, Message, Supervisor};
 use crate::core::machine::{Event, Phase, Timer};
 use crate::store::{ListenerRecord, Write};
-use crate::sys::notify;
 use crate::sys::tree::{self, Tree};
 
 /// So many sockets are audited on the supervisor's own task; more go to the thread.
@@ -47,7 +46,7 @@ struct Subject {
 
 impl Subject {
     fn of(service: &Service) -> Subject {
-        Subject { generation: service.generation, lives: service.instance.is_some() }
+        Subject { generation: service.current, lives: service.instance.is_some() }
     }
 }
 
@@ -311,7 +310,7 @@ impl Supervisor {
         let same = Subject::of(service) == subject
             && findings
                 .iter()
-                .all(|(place, f)| service.sockets.get(*place).is_some_and(|s| s.path == f.path));
+                .all(|(place, f)| service.sockets.get(*place).is_some_and(|s| s.place() == f.path));
         if !same {
             self.dirty.insert(name.clone(), None);
             return;
@@ -335,13 +334,15 @@ impl Supervisor {
                 socket.again = Some(until);
                 continue;
             }
+            // Before it is published there is no name to lose.
+            let phase = if socket.is_private() { Phase::Spawning } else { phase };
             match healing::weigh(socket, finding, service.instance.as_ref(), phase, by, asked) {
                 Heal::Now => lost.push((index, finding.clone())),
                 Heal::Later(at) => {
                     socket.again = Some(socket.again.map_or(at, |again| again.min(at)));
                     self.waiting_to_heal.insert(name.clone());
                 }
-                Heal::No if finding.verdict == Verdict::Ok => {
+                Heal::No if finding.verdict == Verdict::Ok && !socket.is_private() => {
                     well.extend(socket.care.to_pin(finding).map(|ino| (index, ino)));
                 }
                 Heal::No => {}
@@ -350,13 +351,13 @@ impl Supervisor {
             let mark = strangers_mark(finding, &self.tag);
             let circumstances = Circumstances {
                 lives: subject.lives,
-                was_there: socket.served == Some(service.generation),
+                was_there: socket.served == Some(service.current),
                 moved_in: socket.moved_in,
                 mark: mark.as_ref().map(|(service, generation)| (service.as_str(), *generation)),
                 service: name,
             };
             let reason = reasons::reason(finding, &circumstances);
-            socket.take(finding, reason, asked, service.generation);
+            socket.take(finding, reason, asked, service.current);
             if self.holds {
                 socket.hold();
             }
@@ -373,16 +374,10 @@ impl Supervisor {
         }
         let Some(service) = self.services.get_mut(name) else { return };
         let moved = service.sockets.iter().map(|s| s.known).ne(known);
-        if moved && service.instance.is_some() {
-            let record = |s: &Socket| {
-                let id = s.known?;
-                let boot_id = self.boot_id.clone();
-                Some(ListenerRecord { path: s.path.clone(), inode: id.inode, cookie: id.cookie, boot_id })
-            };
-            let listeners = service.sockets.iter().filter_map(record).collect();
-            let _ = self.store.submit(Write::Listeners { name: name.to_string(), listeners });
-        }
         let next = service.sockets.iter().filter_map(|s| s.again).min();
+        if moved && service.instance.is_some() {
+            self.store_listeners(name);
+        }
         self.follow_queue(name, next);
         for index in news {
             self.record_verdict(name, index);
@@ -404,6 +399,17 @@ impl Supervisor {
             self.audit_one(name, Some(&places), patient);
             self.healing = false;
         }
+    }
+
+    pub(super) fn store_listeners(&self, name: &Arc<str>) {
+        let Some(service) = self.services.get(name) else { return };
+        let record = |s: &Socket| {
+            let id = s.known?;
+            let boot_id = self.boot_id.clone();
+            Some(ListenerRecord { path: s.path.clone(), inode: id.inode, cookie: id.cookie, boot_id })
+        };
+        let listeners = service.sockets.iter().filter_map(record).collect();
+        let _ = self.store.submit(Write::Listeners { name: name.to_string(), listeners });
     }
 
     fn tell_serving(&mut self, name: &Arc<str>) {
@@ -435,28 +441,5 @@ impl Supervisor {
             }
         }
         self.settle_queue();
-    }
-
-    /// sd_notify: who sent it is told by the kernel; a helper that is gone already, by its mark.
-    pub(super) fn on_note(&mut self, message: &notify::Message) {
-        if !message.notification.ready {
-            return;
-        }
-        let is_from = |s: &&Service| {
-            let Some(instance) = s.instance.as_ref().filter(|_| !s.notified && s.live_spec().ready.notify)
-            else {
-                return false;
-            };
-            message.mark.as_deref() == Some(instance.tree.mark())
-                || instance.tree.pids_now().contains(&message.pid)
-        };
-        let main = self.mains.get(&message.pid).cloned();
-        let owner = main.or_else(|| self.services.values().find(is_from).map(|s| s.name.clone()));
-        if let Some(name) = owner
-            && let Some(service) = self.services.get_mut(&name)
-        {
-            service.notified = true;
-            self.dirty.insert(name, None);
-        }
     }
 }

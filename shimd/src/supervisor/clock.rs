@@ -24,6 +24,8 @@ pub enum Alarm {
     Machine(Timer),
     /// Look again at an instance that does not serve yet.
     Look,
+    /// Look again at the second one.
+    Second,
     /// A look at a queue that may stand still.
     Queue,
 }

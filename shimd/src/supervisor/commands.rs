@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock::{nanos, rfc3339};
 use super::events::Following;
+use super::publish::is_gapless;
 use super::service::Service;
 use super::waiters::{Kind, Waiter};
 use super::{Message, Supervisor};
@@ -112,8 +113,13 @@ impl Supervisor {
             "service.start" => self.act(Kind::Start, &given, progress, reply),
             "service.stop" => self.act(Kind::Stop, &given, progress, reply),
             "service.delete" => self.act(Kind::Delete, &given, progress, reply),
-            "service.restart" if given.gapless => answer(reply, self.not_gapless(&given)),
-            "service.restart" => self.act(Kind::Restart { clean: given.clean }, &given, progress, reply),
+            "service.restart" => {
+                let kind = Kind::Restart { clean: given.clean, gapless: given.gapless };
+                match self.not_gapless(&given) {
+                    Ok(()) => self.act(kind, &given, progress, reply),
+                    Err(e) => answer(reply, Err(e)),
+                }
+            }
             "service.logs" => self.tail(&given, reply),
             "socket.check" => self.check(given, reply),
             "shim.shutdown" => self.shut_down(given.stop_services, reply),
@@ -235,8 +241,8 @@ impl Supervisor {
             Kind::Restart { .. } => (names, None),
         };
         self.waiters.push(Waiter::new(kind, &names, &shown, &self.services, progress, reply));
-        if let Kind::Restart { clean } = kind {
-            self.roll(&names, clean);
+        if let Kind::Restart { clean, gapless } = kind {
+            self.roll(&names, clean, gapless);
         }
         for (name, event) in names.into_iter().filter_map(|n| Some((n, event?))) {
             if event == Event::Stop {
@@ -269,13 +275,28 @@ impl Supervisor {
         }
     }
 
-    fn not_gapless(&self, given: &Names) -> Result<Value, RpcError> {
-        let names = self.named_or_all(given)?;
-        let name = names.first().map(ToString::to_string).unwrap_or_default();
-        let why = format!(
-            "{name}: a gapless restart needs sockets of the mode publish or activate; these are bind"
-        );
-        Err(RpcError::not_gapless(why, "restart it with proc restart --clean").of(name))
+    /// A gapless restart of these is refused where two instances would be after one name.
+    fn not_gapless(&self, given: &Names) -> Result<(), RpcError> {
+        if !given.gapless {
+            return Ok(());
+        }
+        for name in self.named_or_all(given)? {
+            let service = self.service(&name)?;
+            if is_gapless(&service.spec) && is_gapless(service.live_spec()) {
+                continue;
+            }
+            let running = if is_gapless(&service.spec) { " of the instance that runs" } else { "" };
+            let why = match service.spec.sockets.is_empty() {
+                true => format!("{name}: a gapless restart needs sockets, and it declares none"),
+                false => format!(
+                    "{name}: a gapless restart needs all sockets in the mode publish or activate, and one{running} is bind"
+                ),
+            };
+            return Err(
+                RpcError::not_gapless(why, "restart it with proc restart --clean").of(name.to_string())
+            );
+        }
+        Ok(())
     }
 
     fn tail(&self, given: &Names, reply: Reply) {

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 use shimd_api::spec::Spec;
 
 use super::clock::Alarm;
+use super::publish::own_paths;
 use super::service::{CleanReport, Instance};
 use super::socket::{Socket, declared};
 use super::sweep::{self, Sweep, SweepError};
 use super::{Message, Supervisor};
-use crate::core::machine::{Event, Phase};
+use crate::core::machine::{Event, Phase, Sign};
 use crate::logs::Limits;
 use crate::store::{Ack, InstanceRecord, Store, StoreError, Write};
 use crate::sys::notify::Notify;
@@ -44,6 +45,8 @@ pub enum Outcome {
     AdoptedExit(Option<ExitStatus>),
     /// No process of the instance lives.
     TreeGone,
+    /// Nobody needs the instance any more, or its time is up.
+    Drained,
     /// The intent could not be written.
     Unwritten(StoreError),
 }
@@ -55,7 +58,7 @@ const TRAMPOLINE: Duration = Duration::from_secs(20);
 
 impl Supervisor {
     /// Runs an effect beside the task, after the intent that led to it is in the store.
-    fn effect<F>(&mut self, name: &Arc<str>, generation: u64, effect: F)
+    pub(super) fn effect<F>(&mut self, name: &Arc<str>, generation: u64, effect: F)
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
@@ -90,17 +93,38 @@ impl Supervisor {
         });
     }
 
-    pub(super) fn spawn(&mut self, name: &Arc<str>) {
+    /// Makes way for a second instance: nothing of the one that serves is touched.
+    pub(super) fn clean_beside(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get(name) else { return };
+        let plan = Sweep::plan(&service.spec, &self.root, &self.tag, Vec::new(), false);
+        self.effect(name, service.generation, async move {
+            match tokio::task::spawn_blocking(move || sweep::run_beside(&plan)).await {
+                Ok((report, Ok(()))) => Outcome::Cleaned(report),
+                Ok((report, Err(e))) => Outcome::CleanFailed(report, e),
+                Err(e) => Outcome::CleanFailed(CleanReport::default(), SweepError::Task(e.to_string())),
+            }
+        });
+    }
+
+    /// Spawns the service's own instance, or one `beside` it.
+    pub(super) fn spawn(&mut self, name: &Arc<str>, beside: bool) {
         let Some(service) = self.services.get_mut(name) else { return };
         service.generation += 1;
-        service.notified = false;
-        service.sockets.iter_mut().for_each(Socket::forget);
         let generation = service.generation;
+        if beside {
+            service.second.notified = false;
+            service.second.sockets = declared(&service.spec, &self.root, &[]);
+        } else {
+            (service.notified, service.current) = (false, generation);
+            service.sockets.iter_mut().for_each(Socket::forget);
+        }
+        let sockets = if beside { &mut service.second.sockets } else { &mut service.sockets };
+        own_paths(sockets, &service.spec, &self.root, generation);
         let (spec, spec_json) = (service.spec.clone(), service.spec_json.clone());
         let mark = self.home_mark(name, generation);
         let cgroups = self.cgroups.as_ref().ok().cloned();
         let files = self.logs.open(name, limits(&spec));
-        let plan = exec_plan(&spec, &self.root, &mark, self.notify.as_ref().map(Notify::address));
+        let plan = exec_plan(&spec, &self.root, generation, &mark, self.notify.as_ref().map(Notify::address));
         let store = self.store.clone();
         let name_owned = name.clone();
         self.spawning += 1;
@@ -128,7 +152,8 @@ impl Supervisor {
                     spec_json: spec_json.to_string(),
                     started: since_epoch(started),
                 };
-                let write = Write::Instance { name: name_owned.to_string(), record: Box::new(record) };
+                let write =
+                    Write::Instance { name: name_owned.to_string(), record: Box::new(record), beside };
                 // A disk that is full is no reason to leave clients without their service: the mark in its
                 // environment names the instance to a later recovery.
                 let unwritten = store.submit(write).done().await.err();
@@ -157,13 +182,18 @@ impl Supervisor {
     pub(super) fn signal(&mut self, name: &Arc<str>) {
         // What goes now is no loss.
         self.drop_pins(name);
-        let Some(service) = self.services.get(name) else { return };
-        let Some(instance) = &service.instance else {
-            self.queue.push_back((name.clone(), Event::TreeGone));
+        self.signal_instance(name, false);
+    }
+
+    pub(super) fn signal_instance(&mut self, name: &Arc<str>, second: bool) {
+        let Some(instance) = self.instance(name, second) else {
+            let event = if second { Event::Beside(Sign::Gone) } else { Event::TreeGone };
+            self.queue.push_back((name.clone(), event));
             return;
         };
-        let (tree, signal) = (instance.tree.clone(), instance.spec.stop.signal);
-        self.effect(name, instance.generation, async move {
+        let (tree, signal, generation) =
+            (instance.tree.clone(), instance.spec.stop.signal, instance.generation);
+        self.effect(name, generation, async move {
             if let Err(e) = tree.stop(signal).await {
                 // It stays; SIGKILL follows when the stop's time is up.
                 tracing::warn!("stop signal: {e}");
@@ -174,18 +204,18 @@ impl Supervisor {
     }
 
     /// SIGKILL to the whole tree.
-    pub(super) fn kill(&mut self, name: &Arc<str>) {
-        let Some(instance) = self.services.get(name).and_then(|s| s.instance.as_ref()) else { return };
-        let tree = instance.tree.clone();
-        self.effect(name, instance.generation, async move {
+    pub(super) fn kill(&mut self, name: &Arc<str>, second: bool) {
+        let Some(instance) = self.instance(name, second) else { return };
+        let (tree, generation) = (instance.tree.clone(), instance.generation);
+        self.effect(name, generation, async move {
             tree.kill().await;
             Outcome::TreeGone
         });
     }
 
     /// Waits for the end of an adopted main process: no SIGCHLD tells of it.
-    pub(super) fn adopt(&mut self, name: &Arc<str>) {
-        let Some(instance) = self.services.get(name).and_then(|s| s.instance.as_ref()) else { return };
+    pub(super) fn adopt(&mut self, name: &Arc<str>, second: bool) {
+        let Some(instance) = self.instance(name, second) else { return };
         let (identity, generation) = (instance.identity.clone(), instance.generation);
         if instance.main_lives {
             self.effect(name, generation, async move {
@@ -207,10 +237,18 @@ impl Supervisor {
 
     pub(super) fn on_outcome(&mut self, name: &Arc<str>, generation: u64, outcome: Outcome) {
         let spawned = matches!(outcome, Outcome::Spawned(..) | Outcome::SpawnFailed { .. });
+        let mut spawned_pid = None;
         let Some(service) = self.services.get_mut(name) else { return };
-        if service.generation != generation {
+        let of = |instance: &Option<Instance>| instance.as_ref().is_some_and(|i| i.generation == generation);
+        if of(&service.second.instance)
+            && matches!(outcome, Outcome::TreeGone | Outcome::Drained | Outcome::AdoptedExit(_))
+        {
+            return self.second_outcome(name, outcome);
+        }
+        if service.generation != generation && !of(&service.instance) {
             return;
         }
+        let second = Supervisor::is_for_second(service);
         let event = match outcome {
             Outcome::Unwritten(e) => {
                 self.troubles.insert("store", e.to_string());
@@ -224,7 +262,7 @@ impl Supervisor {
             Outcome::CleanFailed(report, e) => {
                 service.cleaned.removed.extend(report.removed);
                 service.cleaned.killed.extend(report.killed);
-                service.trouble = Some(e.to_string());
+                *service.why(second) = Some(e.to_string());
                 Event::CleanFailed
             }
             Outcome::Spawned(instance, unwritten) => {
@@ -235,14 +273,19 @@ impl Supervisor {
                 if !std::mem::take(&mut service.fresh_start) {
                     service.restarts += 1;
                 }
-                service.times.spawned = Some(Instant::now());
+                let now = Some(Instant::now());
+                spawned_pid = Some(instance.identity.pid);
                 self.mains.insert(instance.identity.pid, name.clone());
-                service.instance = Some(*instance);
+                if second {
+                    (service.second.spawned, service.second.instance) = (now, Some(*instance));
+                } else {
+                    (service.times.spawned, service.instance) = (now, Some(*instance));
+                }
                 Event::Spawned
             }
             Outcome::SpawnFailed { why, transient } => {
                 self.dirty.insert(name.clone(), None);
-                service.trouble = Some(why);
+                *service.why(second) = Some(why);
                 Event::SpawnFailed { transient }
             }
             Outcome::AdoptedExit(status) => {
@@ -255,6 +298,7 @@ impl Supervisor {
                 });
                 Event::Exited { success: status.is_some_and(|s| s.success()) }
             }
+            Outcome::Drained => return,
             Outcome::TreeGone => {
                 if service.instance.as_ref().is_none_or(|i| i.generation != generation) {
                     return;
@@ -266,8 +310,7 @@ impl Supervisor {
         self.queue.push_back((name.clone(), event));
         if spawned {
             self.spawning -= 1;
-            if event == Event::Spawned
-                && let Some(pid) = self.services.get(name).and_then(|s| s.pid())
+            if let Some(pid) = spawned_pid
                 && let Some(exit) = self.early_exits.remove(&pid)
             {
                 self.mains.remove(&pid);
@@ -289,14 +332,44 @@ impl Supervisor {
         service.old_gone.get_or_insert_with(Instant::now);
         service.times.serving = None;
         // A dead socket's file may be removed and its file system unmounted.
-        service.sockets.iter_mut().for_each(|s| s.witness = None);
+        for socket in &mut service.sockets {
+            socket.witness = None;
+            socket.is_nobodys();
+        }
         drop_cgroup(instance.tree);
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
         service.intent = Some(self.store.submit(gone));
         self.dirty.insert(name.clone(), None);
     }
 
+    fn second_outcome(&mut self, name: &Arc<str>, outcome: Outcome) {
+        match outcome {
+            Outcome::Drained => self.queue.push_back((name.clone(), Event::Beside(Sign::Drained))),
+            Outcome::TreeGone => {
+                self.second_gone(name);
+                self.queue.push_back((name.clone(), Event::Beside(Sign::Gone)));
+            }
+            Outcome::AdoptedExit(status) => {
+                let pid = self.instance(name, true).map_or(0, |i| i.identity.pid);
+                let how = match status {
+                    Some(status) => ended(pid, status),
+                    None => format!("process {pid} ended"),
+                };
+                self.second_ended(name, how);
+            }
+            _ => {}
+        }
+    }
+
+    fn instance(&self, name: &Arc<str>, second: bool) -> Option<&Instance> {
+        let service = self.services.get(name)?;
+        if second { service.second.instance.as_ref() } else { service.instance.as_ref() }
+    }
+
     pub(super) fn on_main_exit(&mut self, name: &Arc<str>, exit: Exit) {
+        if self.instance(name, true).is_some_and(|i| i.identity.pid == exit.pid) {
+            return self.second_ended(name, ended(exit.pid, exit.status));
+        }
         let Some(service) = self.services.get_mut(name) else { return };
         let Some(instance) = &mut service.instance else { return };
         instance.main_lives = false;
@@ -317,7 +390,10 @@ impl Supervisor {
     pub(super) fn verify(&mut self, name: &Arc<str>) {
         if let Some(service) = self.services.get_mut(name) {
             service.look_after = Duration::from_millis(1);
-            self.clock.arm(name, Alarm::Look, service.look_after);
+            // One that took over has been seen to serve; some servers bind twice at their start.
+            let again = service.machine.phase == Phase::Running;
+            let after = if again { Duration::from_secs(1) } else { service.look_after };
+            self.clock.arm(name, Alarm::Look, after);
             self.dirty.insert(name.clone(), None);
         }
     }
@@ -393,14 +469,15 @@ fn since_epoch(time: SystemTime) -> i64 {
 fn exec_plan(
     spec: &Spec,
     root: &std::path::Path,
+    generation: u64,
     mark: &str,
     notify: Option<&str>,
 ) -> Result<ExecPlan, String> {
     let user = users::resolve(spec.user.as_deref(), spec.group.as_deref()).map_err(|e| e.to_string())?;
-    let env = spec.environment(root).map_err(|e| e.to_string())?;
+    let env = spec.environment(root, generation).map_err(|e| e.to_string())?;
     let notify = notify.filter(|_| spec.ready.notify);
     Ok(ExecPlan {
-        argv: spec.argv(root).map_err(|e| e.to_string())?,
+        argv: spec.argv(root, generation).map_err(|e| e.to_string())?,
         env: spawn::base_env(&env, user.as_ref(), mark, notify),
         cwd: spec.cwd.clone(),
         ids: user.map(|u| u.ids),

@@ -17,12 +17,16 @@ mod events;
 mod healing;
 pub(crate) mod patience;
 pub(crate) mod pins;
+mod publish;
 mod queues;
+mod readiness;
 mod reasons;
 mod recovery;
 mod register;
+mod retire;
 mod rolling;
 mod rollout;
+mod second;
 mod service;
 mod settling;
 mod socket;
@@ -41,7 +45,7 @@ use shimd_api::paths::Home;
 use socket_audit::{Auditor, ListenerId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::machine::{Action, Deps, Event, Next, Phase, Timer};
+use crate::core::machine::{Action, Beside, Deps, Event, Next, Phase, Timer};
 use crate::core::policy;
 use crate::logs::Logs;
 use crate::server::ControlHandle;
@@ -312,9 +316,17 @@ impl Supervisor {
     /// One event of one service: the machine's step, its intent to the store, its actions.
     fn step(&mut self, name: &Arc<str>, event: Event) {
         let Some(service) = self.services.get_mut(name) else { return };
-        let (before, phase) = (service.machine.durable(), service.machine.phase);
+        let (before, phase, beside) =
+            (service.machine.durable(), service.machine.phase, service.machine.beside);
         let status = service.machine.status();
-        let actions = service.machine.step(event, service.policy());
+        let mut actions = VecDeque::from(service.machine.step(event, service.policy()));
+        let swaps = actions.front() == Some(&Action::Swap);
+        if swaps {
+            // Who is who goes into the store with the step's intent.
+            actions.pop_front();
+            self.swap(name);
+        }
+        let Some(service) = self.services.get_mut(name) else { return };
         let retried =
             matches!(phase, Phase::Stopping(Next::Retry) | Phase::Killing(Next::Retry) | Phase::Spawning);
         if service.machine.phase == Phase::Failed
@@ -330,14 +342,18 @@ impl Supervisor {
         }
         let now = service.machine.durable();
         // While the daemon shuts down with its services, what was wanted stays in the store.
-        if now != before && self.closing.is_none() {
+        if now != before && (self.closing.is_none() || swaps) {
             let rest_reason = now.rest.and(service.trouble.clone());
-            let write = Write::Intent { name: name.to_string(), durable: now, rest_reason };
+            let current = service.current;
+            let write = Write::Intent { name: name.to_string(), durable: now, rest_reason, current };
             service.intent = Some(self.store.submit(write));
         }
         if service.machine.phase != phase {
             tracing::debug!(service = %name, ?event, from = ?phase, to = ?service.machine.phase);
             self.on_phase(name, phase);
+        }
+        if self.services.get(name).is_some_and(|s| s.machine.beside != beside) {
+            self.on_beside(name, beside, event);
         }
         if self.services.get(name).is_some_and(|s| s.machine.status() != status) {
             self.record_state(name, status);
@@ -363,6 +379,10 @@ impl Supervisor {
         if matches!(to, Phase::Inactive | Phase::Failed) {
             self.pins.tidy();
         }
+        if matches!(to, Phase::Inactive | Phase::Failed | Phase::Backoff) {
+            self.tidy_names(name);
+        }
+        let Some(service) = self.services.get_mut(name) else { return };
         if to == Phase::Impaired && from == Phase::Verifying {
             let limit = format_duration(service.live_spec().ready.timeout);
             let why = service.health_reason(&self.root).unwrap_or_else(|| "it does not serve".into());
@@ -382,21 +402,26 @@ impl Supervisor {
         match action {
             Action::CheckDeps => self.check_deps(name),
             Action::Clean { force } => self.clean(name, force),
-            Action::Spawn => self.spawn(name),
-            Action::Adopt => self.adopt(name),
+            Action::Spawn => self.spawn(name, false),
+            Action::Adopt => self.adopt(name, false),
             Action::Verify => self.verify(name),
-            // No spec with a `publish` socket is accepted: there is nothing to put in place.
-            Action::Publish => self.queue.push_back((name.clone(), Event::Published)),
-            // Only a gapless restart asks for these, and that is refused.
-            Action::Swap | Action::Beside(_) => {}
+            Action::Publish => self.publish(name),
+            Action::Beside(deed) => self.second(name, deed),
+            // Done before the step's intent was written.
+            Action::Swap => {}
             Action::Signal => self.signal(name),
-            Action::Kill => self.kill(name),
+            Action::Kill => self.kill(name, false),
             Action::Arm(timer) => {
                 let Some(service) = self.services.get(name) else { return };
                 let spec = service.live_spec();
                 let after = match timer {
                     Timer::Start => spec.ready.timeout,
-                    Timer::Stop | Timer::Beside => spec.stop.timeout,
+                    Timer::Stop => spec.stop.timeout,
+                    Timer::Beside => match service.machine.beside {
+                        Some(Beside::Verifying) => service.second_spec().ready.timeout,
+                        Some(Beside::Killing) => KILL_AGAIN,
+                        _ => service.second_spec().stop.timeout,
+                    },
                     Timer::Kill => KILL_AGAIN,
                     Timer::Backoff => {
                         policy::backoff(spec.restart.delay, spec.restart.max_delay, service.machine.starts)
@@ -460,6 +485,7 @@ impl Supervisor {
                     self.look_again(&name);
                     self.dirty.insert(name, None);
                 }
+                Alarm::Second => self.look_at_second(&name),
                 Alarm::Queue => {
                     self.dirty.insert(name, None);
                 }

@@ -9,10 +9,11 @@ use socket_audit::ListenerId;
 
 use super::Supervisor;
 use super::effects::{drop_cgroup, limits};
+use super::publish::own_paths;
 use super::service::{Instance, Service};
-use super::socket::{Spell, declared};
+use super::socket::{Socket, Spell, declared};
 use crate::core::machine::{Event, Found, Machine, Want};
-use crate::store::{InstanceRecord, Loaded};
+use crate::store::{InstanceRecord, Loaded, Write};
 use crate::sys::identity::Identity;
 use crate::sys::tree::{self, Tree};
 
@@ -33,8 +34,11 @@ impl Supervisor {
                 }
             };
             let mut durable = record.durable;
-            let here = record.instance.as_ref().is_none_or(|i| i.identity.boot_id == self.boot_id);
-            let rebooted = !here || record.listeners.iter().any(|l| l.boot_id != self.boot_id);
+            let mut instances = record.instances;
+            let recorded = instances.len();
+            instances.retain(|i| i.identity.boot_id == self.boot_id);
+            let rebooted =
+                instances.len() < recorded || record.listeners.iter().any(|l| l.boot_id != self.boot_id);
             if rebooted {
                 (durable.restart, durable.rest) = (None, None);
             }
@@ -42,16 +46,29 @@ impl Supervisor {
             let mut service = Service::new(spec, Arc::from(record.spec_json.as_str()), machine, &self.root);
             service.generation = record.generation;
             service.trouble = record.rest_reason;
-            if let Some(instance) = record.instance.filter(|_| here) {
-                service.instance = self.found(&name, instance);
-                if let Some(instance) = &service.instance {
-                    service.sockets = declared(&instance.spec, &self.root, &[]);
+            service.current = record.current;
+            for record in instances {
+                let own = record.generation == service.current;
+                let instance = self.found(&name, record);
+                if own { service.instance = instance } else { service.second.instance = instance }
+            }
+            for own in [true, false] {
+                let missing =
+                    if own { service.instance.is_none() } else { service.second.instance.is_none() };
+                if let Some(instance) = missing.then(|| self.unrecorded(&service, &marked)).flatten() {
+                    service.generation = service.generation.max(instance.generation);
+                    if own {
+                        (service.current, service.instance) = (instance.generation, Some(instance));
+                    } else {
+                        service.second.instance = Some(instance);
+                    }
                 }
             }
-            if service.instance.is_none() {
-                service.instance = self.unrecorded(&service, &marked);
-                let generation = service.instance.as_ref().map_or(0, |i| i.generation);
-                service.generation = service.generation.max(generation);
+            if let Some(i) = &service.instance {
+                service.sockets = self.found_again(i);
+            }
+            if let Some(i) = &service.second.instance {
+                service.second.sockets = self.found_again(i);
             }
             if service.instance.is_none() && durable.restart.is_none() {
                 match service.spec.autostart {
@@ -64,7 +81,7 @@ impl Supervisor {
                 let seen =
                     record.listeners.iter().find(|l| l.path == socket.path && l.boot_id == self.boot_id);
                 socket.known = seen.map(|l| ListenerId { inode: l.inode, cookie: l.cookie });
-                socket.served = socket.known.map(|_| service.generation);
+                socket.served = socket.known.map(|_| service.current);
                 // The history goes on: what has not changed since is no news.
                 let path = socket.path.display().to_string();
                 if let Some(last) = verdicts.remove(&(name.clone(), path)) {
@@ -84,7 +101,13 @@ impl Supervisor {
     /// What bears the mark of a service whose instance the store does not name (its disk was full): it is
     /// stopped before another is started.
     fn unrecorded(&self, service: &Service, marked: &BTreeMap<(String, u64), Vec<i32>>) -> Option<Instance> {
-        let of_it = |((name, _), _): &(&(String, u64), &Vec<i32>)| **name == *service.name;
+        let known = |generation: u64| {
+            let instances = service.instance.iter().chain(&service.second.instance);
+            instances.into_iter().any(|i| i.generation == generation)
+        };
+        let of_it = |((name, generation), _): &(&(String, u64), &Vec<i32>)| {
+            **name == *service.name && !known(*generation)
+        };
         let ((name, generation), pids) = marked.iter().rfind(of_it)?;
         let identity = pids.iter().find_map(|pid| Identity::of(*pid).ok())?;
         let mark = tree::mark(&self.tag, name, *generation);
@@ -96,6 +119,14 @@ impl Supervisor {
             started: SystemTime::now(),
             main_lives: false,
         })
+    }
+
+    /// The sockets of an instance that was found.
+    fn found_again(&self, instance: &Instance) -> Vec<Socket> {
+        let mut sockets = declared(&instance.spec, &self.root, &[]);
+        own_paths(&mut sockets, &instance.spec, &self.root, instance.generation);
+        sockets.iter_mut().for_each(Socket::found_again);
+        sockets
     }
 
     /// The recorded instance, with whatever of its tree still lives.
@@ -113,36 +144,42 @@ impl Supervisor {
         })
     }
 
-    /// Tells each machine what is left of its instance.
+    /// Tells each machine what is left of its instances.
     pub(super) fn recover(&mut self) {
         let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
         for name in names {
             let Some(service) = self.services.get_mut(&name) else { continue };
-            let found = match &service.instance {
-                None => Found::None,
-                Some(i) if i.main_lives => Found::Alive,
-                Some(i) if !i.tree.pids_now().is_empty() => Found::Remains,
-                Some(_) => Found::Gone,
-            };
-            match found {
-                Found::Alive => service.notified = true,
-                Found::Gone => {
-                    service.trouble =
-                        Some("it ended while shimd was down; its exit status is not known".into());
-                    if let Some(gone) = service.instance.take() {
-                        drop_cgroup(gone.tree);
-                        let name = name.to_string();
-                        let write = crate::store::Write::InstanceGone { name, generation: gone.generation };
-                        service.intent = Some(self.store.submit(write));
-                    }
-                }
-                Found::None | Found::Remains => {}
+            let (current, other) =
+                (found(service.instance.as_ref()), found(service.second.instance.as_ref()));
+            if current == Found::Gone {
+                service.trouble = Some("it ended while shimd was down; its exit status is not known".into());
+                service.sockets.iter_mut().for_each(Socket::is_nobodys);
             }
-            self.queue.push_back((name, Event::Recovered { current: found, other: Found::None }));
+            // What was said to the last daemon is not known.
+            service.notified = current == Found::Alive;
+            service.second.notified = other == Found::Alive;
+            let gone = [(current, &mut service.instance), (other, &mut service.second.instance)];
+            for (_, instance) in gone.into_iter().filter(|(found, _)| *found == Found::Gone) {
+                if let Some(gone) = instance.take() {
+                    drop_cgroup(gone.tree);
+                    let write = Write::InstanceGone { name: name.to_string(), generation: gone.generation };
+                    service.intent = Some(self.store.submit(write));
+                }
+            }
+            self.queue.push_back((name, Event::Recovered { current, other }));
         }
         // One audit for all, before the first answer shows a state.
         self.settle_queue();
         let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
         self.dirty.extend(names.into_iter().map(|name| (name, None)));
+    }
+}
+
+fn found(instance: Option<&Instance>) -> Found {
+    match instance {
+        None => Found::None,
+        Some(i) if i.main_lives => Found::Alive,
+        Some(i) if !i.tree.pids_now().is_empty() => Found::Remains,
+        Some(_) => Found::Gone,
     }
 }

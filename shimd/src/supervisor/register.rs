@@ -108,11 +108,11 @@ impl Supervisor {
         };
         spec.check_placed(&self.root)?;
         for (i, socket) in spec.sockets.iter().enumerate() {
-            if socket.mode != SocketMode::Bind {
+            if socket.mode == SocketMode::Activate {
                 return bad(
                     format!("sockets[{i}].mode"),
-                    "this shimd knows the mode bind alone".into(),
-                    "leave mode out, or set it to bind",
+                    "this shimd does not know the mode activate".into(),
+                    "leave mode out, or set it to bind or publish",
                 );
             }
             for (j, client) in socket.clients.iter().enumerate() {

@@ -31,7 +31,7 @@ pub fn bound() -> usize {
 
 impl Supervisor {
     /// A command to restart these.
-    pub(super) fn roll(&mut self, names: &[Arc<str>], clean: bool) {
+    pub(super) fn roll(&mut self, names: &[Arc<str>], clean: bool, gapless: bool) {
         let goes_down = |n: &Name| {
             let phase = self.services.get(n).map(|s| s.machine.phase);
             matches!(phase, Some(Phase::Stopping(Next::Again) | Phase::Killing(Next::Again)))
@@ -43,7 +43,7 @@ impl Supervisor {
                     self.queue.push_back((name.clone(), Event::Restart { clean, gapless: false }));
                 }
             } else if let Some(service) = self.services.get_mut(name) {
-                service.turn = Turn::default();
+                (service.turn, service.gapless) = (Turn::default(), gapless);
             }
         }
         self.order_rollout();
@@ -84,15 +84,16 @@ impl Supervisor {
                 self.rollout.remove(&name);
                 continue;
             };
-            service.turn = Turn::begun(service.pid());
+            let gapless = std::mem::take(&mut service.gapless) && service.machine.phase == Phase::Running;
+            service.turn = Turn::begun(service.pid(), gapless);
             if !clean && let Some(why) = stolen(service, &self.root, &self.tag) {
                 service.turn.refused = Some(why);
                 self.rollout.remove(&name);
                 continue;
             }
-            service.begin_command(Kind::Restart { clean });
+            service.begin_command(Kind::Restart { clean, gapless });
             // At once: until its machine knows of the restart, it would be taken for one that is through.
-            self.step(&name, Event::Restart { clean, gapless: false });
+            self.step(&name, Event::Restart { clean, gapless });
         }
     }
 }
@@ -110,7 +111,8 @@ fn stolen(service: &Service, root: &Path, tag: &str) -> Option<String> {
 
 fn stand(service: &Service) -> Stand {
     match service.machine.phase {
-        Phase::Waiting { blocked: false } => Stand::Down,
+        // Not down while a second instance is still to go.
+        Phase::Waiting { blocked: false } if service.machine.beside.is_none() => Stand::Down,
         _ if service.machine.settled() => Stand::Settled,
         _ => Stand::AtWork,
     }

@@ -17,7 +17,9 @@ use crate::sys::tree::Tree;
 use crate::sys::watch::Change;
 
 use super::clock::nanos;
-use super::socket::{MISSING, Socket, audit_kind, declared};
+use super::readiness::{said_ready, unreached};
+use super::second::Second;
+use super::socket::{Socket, audit_kind, declared};
 
 /// A registered service.
 pub struct Service {
@@ -35,8 +37,12 @@ pub struct Service {
     pub generation: u64,
     /// Spawns that nobody asked for, since the last start command.
     pub restarts: u64,
+    /// The generation of the instance, or of the last.
+    pub current: u64,
     /// The instance, from its record until its tree is gone.
     pub instance: Option<Instance>,
+    /// The one beside it.
+    pub second: Second,
     /// The declared sockets, in the spec's order.
     pub sockets: Vec<Socket>,
     /// READY=1 has come (or nobody asked for it).
@@ -49,6 +55,8 @@ pub struct Service {
     pub cleaned: CleanReport,
     /// Its turn in the restart that was last asked for.
     pub turn: super::waiters::Turn,
+    /// Its next turn is a gapless one.
+    pub gapless: bool,
     /// The next spawn is one that was asked for.
     pub fresh_start: bool,
     /// When the old tree was gone, of the command under way: a second attempt does not move it.
@@ -104,13 +112,16 @@ impl Service {
             machine,
             trouble: None,
             generation: 0,
+            current: 0,
             restarts: 0,
             instance: None,
+            second: Second::default(),
             notified: false,
             intent: None,
             times: Times::default(),
             cleaned: CleanReport::default(),
             turn: super::waiters::Turn::default(),
+            gapless: false,
             fresh_start: true,
             old_gone: None,
             status_since: SystemTime::now(),
@@ -121,6 +132,11 @@ impl Service {
     /// The spec that counts now: the instance's own while one lives.
     pub fn live_spec(&self) -> &Arc<Spec> {
         self.instance.as_ref().map_or(&self.spec, |i| &i.spec)
+    }
+
+    /// Where it is said why an effect failed: for the service, or for the instance that was to come beside.
+    pub fn why(&mut self, second: bool) -> &mut Option<String> {
+        if second { &mut self.second.failed } else { &mut self.trouble }
     }
 
     /// What the machine needs to know of the spec.
@@ -153,7 +169,7 @@ impl Service {
             _ => Owner::Pids(Vec::new()),
         };
         let expect = |s: &Socket| Expect {
-            path: s.path.clone(),
+            path: s.place().to_owned(),
             kind: Some(audit_kind(s.kind)),
             known: s.known,
             owner: owner(s),
@@ -181,44 +197,27 @@ impl Service {
         // Once it has served, a marker that was tidied away does not make it unready.
         let served =
             matches!(self.machine.phase, Phase::Running | Phase::Impaired) && self.times.serving.is_some();
-        let spec = self.live_spec();
-        served
-            || ((self.notified || !spec.ready.notify)
-                && (spec.ready.marker.is_none() || spec.marker_path(root).symlink_metadata().is_ok()))
+        served || said_ready(self.live_spec(), self.notified, root)
     }
 
     /// Why the service is not green, in words; `None` where it is.
     pub fn health_reason(&self, root: &std::path::Path) -> Option<String> {
         match self.machine.phase {
             Phase::Running | Phase::Inactive => None,
-            Phase::Impaired | Phase::Verifying => self.unreached(root).or_else(|| self.trouble.clone()),
+            Phase::Impaired | Phase::Verifying | Phase::Publishing { .. } => {
+                self.unreached(root).or_else(|| self.trouble.clone())
+            }
             _ => self.trouble.clone(),
         }
     }
 
     fn unreached(&self, root: &std::path::Path) -> Option<String> {
-        let bad = self.sockets.iter().filter(|s| !s.is_ok());
-        let mut words: Vec<String> = bad.map(Socket::trouble).collect();
-        // The contract's sentence comes first, whatever else is wrong.
-        words.sort_by_key(|w| !w.starts_with(MISSING));
-        if words.is_empty() && !self.said_ready(root) {
-            let ready = &self.live_spec().ready;
-            if ready.notify && !self.notified {
-                words.push("its sockets are ok, but it has not sent READY=1".into());
-            } else if ready.marker.is_some() {
-                let marker = self.live_spec().marker_path(root);
-                words.push(format!(
-                    "its sockets are ok, but its ready marker {} is not there",
-                    marker.display()
-                ));
-            }
-        }
-        (!words.is_empty()).then(|| words.join("; "))
+        unreached(&self.sockets, self.said_ready(root), self.live_spec(), self.notified, root)
     }
 
     /// Whether an entry of this name in one of its folders is one that it is judged by.
     pub fn looks_at(&self, name: &std::ffi::OsStr, root: &std::path::Path) -> bool {
-        self.sockets.iter().any(|s| s.path.file_name() == Some(name))
+        self.sockets.iter().any(|s| s.place().file_name() == Some(name))
             || self.live_spec().ready.marker.is_some()
                 && self.live_spec().marker_path(root).file_name() == Some(name)
     }
@@ -227,7 +226,7 @@ impl Service {
     pub fn saw(&mut self, name: &std::ffi::OsStr, kind: Change) -> Vec<usize> {
         let mut concerned = Vec::new();
         for (place, socket) in self.sockets.iter_mut().enumerate() {
-            if socket.path.file_name() != Some(name) {
+            if socket.place().file_name() != Some(name) {
                 continue;
             }
             match kind {

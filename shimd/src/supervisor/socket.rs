@@ -10,6 +10,7 @@ use socket_audit::{Finding, ListenerId, Peers, Verdict, Witness};
 
 use super::clock::rfc3339;
 use super::healing::Care;
+use super::publish::Own;
 use super::queues::Line;
 use super::reasons::Reason;
 use crate::sys::users;
@@ -21,6 +22,8 @@ pub struct Socket {
     pub name: String,
     /// Where it must be.
     pub path: PathBuf,
+    /// Of a `publish` socket, while an instance is there or on its way: where that binds it.
+    pub own: Option<Own>,
     /// Its type.
     pub kind: SocketKind,
     /// The service is well without it.
@@ -91,12 +94,12 @@ impl Socket {
         let well_absent = self.optional && self.verdict == Some(Verdict::Absent);
         self.path.is_absolute()
             && !well_absent
-            && (self.dentry.is_none() || lstat_id(&self.path) != self.dentry)
+            && (self.dentry.is_none() || lstat_id(self.place()) != self.dentry)
     }
 
     /// Whether nothing lies at the path, and this instance was never seen to listen there.
     pub fn has_never_been_there(&self) -> bool {
-        self.known.is_none() && self.path.is_absolute() && lstat_id(&self.path).is_none()
+        self.known.is_none() && self.path.is_absolute() && lstat_id(self.place()).is_none()
     }
 
     /// Whether it has been listened on without a dentry for so long.
@@ -112,7 +115,8 @@ impl Socket {
 
     /// Whether a finding is of another verdict than the history's last.
     pub fn is_news(&self, verdict: Verdict) -> bool {
-        self.spell.as_ref().is_none_or(|spell| spell.verdict != verdict.as_str())
+        // The history is of the public name.
+        !self.is_private() && self.spell.as_ref().is_none_or(|spell| spell.verdict != verdict.as_str())
     }
 
     /// Takes an audit's finding. `asked`: an instant before its look.
@@ -155,9 +159,9 @@ impl Socket {
     /// Takes hold of the dentry that was just seen `ok`, unless that is done.
     pub fn hold(&mut self) {
         if self.verdict == Some(Verdict::Ok) && self.witness.is_none() && self.path.is_absolute() {
-            let held = Witness::of(&self.path).ok().map(Arc::new);
+            let held = Witness::of(self.place()).ok().map(Arc::new);
             // Something else may have come to lie there since the audit.
-            self.witness = held.filter(|_| lstat_id(&self.path) == self.dentry);
+            self.witness = held.filter(|_| lstat_id(self.place()) == self.dentry);
         }
     }
 
@@ -229,6 +233,7 @@ pub fn declared(spec: &Spec, root: &Path, before: &[Socket]) -> Vec<Socket> {
         let before = before.iter().find(|b| b.path == path);
         Socket {
             name: s.path.clone(),
+            own: None,
             kind: s.kind,
             optional: s.optional,
             peers: peers(&s.clients),

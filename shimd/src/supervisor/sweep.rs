@@ -24,10 +24,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shimd_api::spec::Spec;
-use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, Verdict, procfs};
+use shimd_api::place::generation_of;
+use shimd_api::spec::{SocketMode, Spec};
+use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, procfs};
 
 use super::ending;
+use super::pins::nobody_listens;
 use super::service::CleanReport;
 use crate::sys::clean::{self, CleanError, Cleaned};
 use crate::sys::folder::{self, FolderError};
@@ -55,6 +57,7 @@ struct Declared {
     field: String,
     path: PathBuf,
     optional: bool,
+    publish: bool,
 }
 
 /// Why the way is not free.
@@ -125,6 +128,7 @@ impl Sweep {
             field: format!("sockets[{i}] ({})", s.path),
             path: spec.socket_path(root, s),
             optional: s.optional,
+            publish: s.mode == SocketMode::Publish,
         };
         let user = users::resolve(spec.user.as_deref(), spec.group.as_deref()).ok().flatten();
         Sweep {
@@ -159,6 +163,21 @@ pub fn refusal(plan: &Sweep) -> Option<SweepError> {
     holders(plan, &mut auditor).err()
 }
 
+/// Sweeps for an instance beside one that serves: what dead generations have left, and the ready marker. Neither a
+/// dentry of the one that serves is touched nor anybody's listener.
+pub fn run_beside(plan: &Sweep) -> (CleanReport, Result<(), SweepError>) {
+    let mut report = CleanReport::default();
+    let mut sweep = || {
+        let mut auditor = Auditor::new()?;
+        for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
+            remove_left(socket, &mut auditor, &mut report)?;
+        }
+        remove_marker(plan, &mut report)
+    };
+    let result = sweep();
+    (report, result)
+}
+
 fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
     let mut auditor = Auditor::new()?;
     // Whoever stays, and whatever is never removed, is told before anything is touched.
@@ -175,6 +194,10 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
     for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
         remove_stale(socket, &mut auditor, report)?;
     }
+    remove_marker(plan, report)
+}
+
+fn remove_marker(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
     let marker = clean::remove_marker(&plan.marker)
         .map_err(|source| SweepError::Dentry { field: "ready.marker".into(), source })?;
     if let Cleaned::Removed(_) = marker {
@@ -360,24 +383,40 @@ fn remove_stale(
     auditor: &mut Auditor,
     report: &mut CleanReport,
 ) -> Result<(), SweepError> {
-    let path = &socket.path;
-    let dentry = |source| SweepError::Dentry { field: socket.field.clone(), source };
-    let auditor = RefCell::new(auditor);
-    // Asked by the removal before and after it has moved the socket aside: nobody may have begun to listen.
-    let dead = |seen: &clean::Seen| {
-        let expect = Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(seen.path.as_path()) };
-        auditor.borrow_mut().confirm(&expect).verdict == Verdict::Stale
-    };
-    if let Some(folder) = path.parent() {
-        // What a crash in the middle of an earlier removal has left aside.
-        let left = clean::sweep_private(folder, &dead).map_err(dentry)?;
-        report.removed.extend(left.iter().map(|p| p.display().to_string()));
-    }
-    match clean::remove_socket(path, &dead) {
-        Ok(Cleaned::Removed(_)) => report.removed.push(path.display().to_string()),
+    remove_left(socket, auditor, report)?;
+    match clean::remove_socket(&socket.path, &dead(&RefCell::new(auditor))) {
+        Ok(Cleaned::Removed(_)) => report.removed.push(socket.path.display().to_string()),
         Ok(Cleaned::Nothing) => {}
         Err(_) if socket.optional => {}
-        Err(e) => return Err(dentry(e)),
+        Err(source) => return Err(SweepError::Dentry { field: socket.field.clone(), source }),
     }
     Ok(())
+}
+
+/// Removes what a crash in the middle of an earlier removal has left aside, and the paths of their own that dead
+/// generations have left.
+fn remove_left(socket: &Declared, auditor: &mut Auditor, report: &mut CleanReport) -> Result<(), SweepError> {
+    let Some(folder) = socket.path.parent() else { return Ok(()) };
+    let auditor = RefCell::new(auditor);
+    let dead = dead(&auditor);
+    let left = clean::sweep_private(folder, &dead)
+        .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
+    report.removed.extend(left.iter().map(|p| p.display().to_string()));
+    if socket.publish {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            // One that is in use stays, and is in nobody's way.
+            if generation_of(&socket.path, &name).is_some()
+                && let Ok(Cleaned::Removed(_)) = clean::remove_socket(&folder.join(&name), &dead)
+            {
+                report.removed.push(folder.join(&name).display().to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asked by a removal before and after it has moved the socket aside: nobody may have begun to listen.
+fn dead(auditor: &RefCell<&mut Auditor>) -> impl Fn(&clean::Seen) -> bool {
+    |seen| nobody_listens(&mut auditor.borrow_mut(), &seen.path)
 }

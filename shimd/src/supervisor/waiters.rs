@@ -30,6 +30,8 @@ pub enum Kind {
     Restart {
         /// `--clean`
         clean: bool,
+        /// `--gapless`
+        gapless: bool,
     },
     /// `service.delete`
     Delete,
@@ -61,12 +63,14 @@ pub struct Turn {
     old_pid: Option<i32>,
     /// Why nothing was done.
     pub refused: Option<String>,
+    /// That process serves on until another does.
+    gapless: bool,
 }
 
 impl Turn {
     /// It is now.
-    pub fn begun(old_pid: Option<i32>) -> Turn {
-        Turn { began: Some(Instant::now()), old_pid, refused: None }
+    pub fn begun(old_pid: Option<i32>, gapless: bool) -> Turn {
+        Turn { began: Some(Instant::now()), old_pid, refused: None, gapless }
     }
 }
 
@@ -232,7 +236,11 @@ impl Supervisor {
                 let since = |at: Option<Instant>, from: Instant| {
                     at.filter(|at| *at >= from).map(|at| nanos(at.saturating_duration_since(from)))
                 };
-                if service.machine.status() == Status::Running && turn.refused.is_none() {
+                let serves_on = turn.gapless && row.new_pid == turn.old_pid;
+                if serves_on && turn.refused.is_none() && service.machine.settled() {
+                    row.health_reason = Some(service.gapless_failure());
+                } else if service.machine.status() == Status::Running && !serves_on && turn.refused.is_none()
+                {
                     row.outcome = "restarted".to_owned();
                 }
                 row.old_pid = turn.old_pid;
@@ -258,7 +266,10 @@ impl Supervisor {
 
     /// Forgets a service that has stopped.
     fn delete(&mut self, name: &Arc<str>) -> ChangeRow {
-        let stopped = self.services.get(name).is_some_and(|s| matches!(s.machine.phase, Phase::Inactive));
+        let stopped = self
+            .services
+            .get(name)
+            .is_some_and(|s| matches!(s.machine.phase, Phase::Inactive) && s.machine.beside.is_none());
         if !stopped {
             return ChangeRow { name: name.to_string(), change: "unchanged".to_owned() };
         }

@@ -320,7 +320,7 @@ fn look(folder: impl AsFd, path: &Path, name: &OsStr) -> Result<Option<(OwnedFd,
 }
 
 /// A name that nobody can guess: 128 random bits.
-fn private_name() -> Result<OsString, Errno> {
+pub(super) fn private_name() -> Result<OsString, Errno> {
     let mut random = [0u8; 16];
     let read = File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut random));
     read.map_err(|e| errno_of(&e))?;

@@ -14,6 +14,7 @@ pub mod notify;
 pub mod pidfd;
 pub mod pin;
 pub mod program;
+pub mod publish;
 pub mod reaper;
 pub mod spawn;
 pub mod tree;

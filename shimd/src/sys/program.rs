@@ -8,7 +8,7 @@ use shimd_api::spec::{Spec, SpecError};
 /// Looks the program up as `execvp` will: a name with a slash below `cwd`, another along `PATH` (the spec's, else
 /// the daemon's).
 pub fn check(spec: &Spec, root: &Path) -> Result<(), SpecError> {
-    let argv = spec.argv(root)?;
+    let argv = spec.argv(root, 0)?;
     let Some(program) = argv.first() else { return Ok(()) };
     let bad =
         |problem: String, fix: &str| Err(SpecError { field: "exec[0]".into(), problem, fix: fix.to_owned() });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::machine::Want;
-use crate::store::schema::{V1, VERSION};
+use crate::store::schema::{V1, V2, VERSION};
 
 fn version(path: &Path) -> String {
     let db = Connection::open(path).unwrap();
@@ -32,12 +32,41 @@ fn a_store_of_version_1_keeps_its_services_and_gains_a_history() {
         let web = loaded.services.get("web").unwrap();
         assert_eq!(web.spec_json, r#"{"name": "web"}"#);
         assert_eq!((web.durable.want, web.generation), (Want::Up, 7));
-        assert_eq!(web.instance.as_ref().unwrap().generation, 7);
+        assert_eq!(web.instances.iter().map(|i| i.generation).collect::<Vec<_>>(), [7]);
+        assert_eq!(web.current, 7);
         assert_eq!(web.listeners.first().unwrap().cookie, 12);
         record(&store, [state(loaded.last_event + 1, now(), "web", "running")]);
         assert_eq!(list(&store, all()).len() as u64, loaded.last_event + 1);
     }
     assert_eq!(version(&base.path), VERSION.to_string());
+}
+
+#[test]
+fn a_store_of_version_2_keeps_its_instance_and_takes_a_second_one() {
+    let base = Base::new();
+    version_1(&base);
+    Connection::open(&base.path).unwrap().execute_batch(V2).unwrap();
+    let (store, loaded) = base.open();
+    let mut record = loaded.services.get("web").unwrap().instances.first().unwrap().clone();
+    record.generation = 8;
+    let second = Write::Instance { name: "web".into(), record: Box::new(record.clone()), beside: true };
+    wait(store.submit(second).done()).unwrap();
+    let seen = || {
+        let web = base.open().1.services.remove("web").unwrap();
+        (web.current, web.generation, web.instances.iter().map(|i| i.generation).collect::<Vec<_>>())
+    };
+    assert_eq!(seen(), (7, 8, vec![7, 8]));
+    let durable = loaded.services.get("web").unwrap().durable;
+    let swap = Write::Intent { name: "web".into(), durable, rest_reason: None, current: 8 };
+    wait(store.submit(swap).done()).unwrap();
+    assert_eq!(seen(), (8, 8, vec![7, 8]));
+    wait(store.submit(Write::InstanceGone { name: "web".into(), generation: 7 }).done()).unwrap();
+    assert_eq!(seen(), (8, 8, vec![8]));
+    // A plain one stands alone.
+    record.generation = 9;
+    let plain = Write::Instance { name: "web".into(), record: Box::new(record), beside: false };
+    wait(store.submit(plain).done()).unwrap();
+    assert_eq!(seen(), (9, 9, vec![9]));
 }
 
 #[test]
@@ -54,13 +83,13 @@ fn a_migration_that_is_torn_leaves_version_1() {
 
 #[test]
 fn a_newer_store_and_a_strange_one_are_refused() {
-    for (written, newer) in [("3", true), ("0", false), ("-1", false), ("two", false)] {
+    for (written, newer) in [("4", true), ("0", false), ("-1", false), ("two", false)] {
         let base = Base::new();
         drop(base.open());
         let db = Connection::open(&base.path).unwrap();
         db.execute("UPDATE meta SET value = ?1", [written]).unwrap();
         match Store::open(&base.path) {
-            Err(StoreError::Newer { found: 3, known: VERSION }) => assert!(newer),
+            Err(StoreError::Newer { found: 4, known: VERSION }) => assert!(newer),
             Err(StoreError::Schema { found }) => assert!(!newer && found == written),
             other => panic!("{written}: {other:?}"),
         }

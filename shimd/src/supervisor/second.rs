@@ -1,0 +1,216 @@
+//! The second instance of a service, during a gapless restart: [`core::beside`](crate::core::beside) run.
+//!
+//! Until it is published the new one is looked at here, at its own paths, by itself: audits, healing and the history are
+//! of the instance that serves. Then the two change places, and this is the old one, until it is gone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shimd_api::duration::format_duration;
+use shimd_api::spec::Spec;
+use socket_audit::{Expect, Owner};
+
+use super::Supervisor;
+use super::clock::Alarm;
+use super::effects::drop_cgroup;
+use super::publish::remove_dead;
+use super::readiness::{said_ready, unreached};
+use super::reasons::Reason;
+use super::service::{Instance, Service};
+use super::socket::{Socket, audit_kind};
+use crate::core::machine::{Beside, Deed, Event, Phase, Sign};
+use crate::store::Write;
+
+/// The longest wait between two looks: most of them are one lstat(2).
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The second instance and what is known of it.
+#[derive(Default)]
+pub struct Second {
+    /// From its record until its tree is gone.
+    pub instance: Option<Instance>,
+    /// The sockets as this instance has them.
+    pub sockets: Vec<Socket>,
+    /// READY=1 has come.
+    pub notified: bool,
+    /// When it was let go.
+    pub spawned: Option<Instant>,
+    /// How long the next look waits.
+    pub look_after: Duration,
+    /// Why the last one that was to take over did not.
+    pub failed: Option<String>,
+}
+
+impl Second {
+    fn serves(&self, root: &std::path::Path) -> bool {
+        let ready = |i: &Instance| said_ready(&i.spec, self.notified, root);
+        self.instance.as_ref().is_some_and(ready) && self.sockets.iter().all(|s| s.own.is_none() || s.is_ok())
+    }
+
+    fn trouble(&self, root: &std::path::Path) -> Option<String> {
+        let spec = &self.instance.as_ref()?.spec;
+        let why = unreached(&self.sockets, said_ready(spec, self.notified, root), spec, self.notified, root);
+        let limit = format_duration(spec.ready.timeout);
+        Some(format!("not ready within {limit}: {}", why.unwrap_or_else(|| "it does not serve".into())))
+    }
+}
+
+impl Service {
+    /// Why the row of a gapless restart says `failed`, where the old instance serves on.
+    pub fn gapless_failure(&self) -> String {
+        let why = self.second.failed.as_deref().unwrap_or("it ended");
+        match self.pid() {
+            Some(pid) => format!("the new instance did not take over: {why}; process {pid} serves on"),
+            None => format!("the new instance did not take over: {why}"),
+        }
+    }
+
+    /// The spec that counts for the second instance.
+    pub fn second_spec(&self) -> &Arc<Spec> {
+        self.second.instance.as_ref().map_or(&self.spec, |i| &i.spec)
+    }
+}
+
+impl Supervisor {
+    /// Performs what the machine asks for the second instance.
+    pub(super) fn second(&mut self, name: &Arc<str>, deed: Deed) {
+        match deed {
+            Deed::Clean => self.clean_beside(name),
+            Deed::Spawn => self.spawn(name, true),
+            Deed::Adopt => self.adopt(name, true),
+            Deed::Verify => {
+                if let Some(service) = self.services.get_mut(name) {
+                    service.second.look_after = Duration::from_millis(1);
+                    self.clock.arm(name, Alarm::Second, service.second.look_after);
+                }
+            }
+            Deed::Publish => self.publish_second(name),
+            Deed::Drain => self.drain(name),
+            Deed::Signal => self.signal_instance(name, true),
+            Deed::Kill => self.kill(name, true),
+        }
+    }
+
+    /// Looks at the new one, and again until it serves.
+    pub(super) fn look_at_second(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        if service.machine.beside != Some(Beside::Verifying) {
+            return;
+        }
+        let Some(instance) = &service.second.instance else { return };
+        let mut pids = None;
+        for socket in &mut service.second.sockets {
+            // An `activate` socket listens all the time.
+            if socket.own.is_none() {
+                continue;
+            }
+            if super::socket::lstat_id(socket.place()).is_none() {
+                socket.not_bound_yet();
+                continue;
+            }
+            let asked = Instant::now();
+            let pids = pids.get_or_insert_with(|| instance.tree.pids_now());
+            let finding = self.auditor.confirm(&Expect {
+                path: socket.place().to_owned(),
+                kind: Some(audit_kind(socket.kind)),
+                known: socket.known,
+                owner: Owner::Pids(pids.clone()),
+                witness: None,
+                peers: socket.peers.clone(),
+            });
+            let reason = Reason { done: None, stands: finding.reason.to_string() };
+            socket.take(&finding, reason, asked, instance.generation);
+        }
+        if service.second.serves(&self.root) {
+            self.queue.push_back((name.clone(), Event::Beside(Sign::Serving)));
+            return;
+        }
+        let wait = (service.second.look_after * 5 / 4).clamp(Duration::from_millis(1), LOOK);
+        service.second.look_after = wait;
+        self.clock.arm(name, Alarm::Second, wait);
+    }
+
+    /// The two change places: what was the second is the service's own from this step on.
+    pub(super) fn swap(&mut self, name: &Arc<str>) {
+        // Named after the public paths, they are the other's now.
+        self.drop_pins(name);
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Service { instance, second, sockets, notified, times, .. } = service;
+        std::mem::swap(instance, &mut second.instance);
+        std::mem::swap(sockets, &mut second.sockets);
+        std::mem::swap(notified, &mut second.notified);
+        std::mem::swap(&mut times.spawned, &mut second.spawned);
+        for socket in sockets {
+            // The history goes on, and what was learnt of whoever removes the name.
+            if let Some(old) = second.sockets.iter().find(|old| old.path == socket.path) {
+                (socket.spell, socket.care) = (old.spell.clone(), old.care.of_the_next());
+            }
+        }
+        // One that is being spawned is the last generation.
+        service.current = service.instance.as_ref().map_or(service.generation, |i| i.generation);
+        self.watch_changed = true;
+    }
+
+    /// After a step that moved the second instance: what is to be known of it, or done beside the machine's actions.
+    pub(super) fn on_beside(&mut self, name: &Arc<str>, from: Option<Beside>, event: Event) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        tracing::debug!(service = %name, ?event, ?from, to = ?service.machine.beside, "beside");
+        match (from, service.machine.beside) {
+            (Some(Beside::Verifying), Some(Beside::Stopping))
+                if event == Event::Timer(crate::core::machine::Timer::Beside) =>
+            {
+                service.second.failed = service.second.trouble(&self.root);
+            }
+            (Some(Beside::Publishing), Some(Beside::Draining)) => {
+                service.times.serving = Some(Instant::now());
+                service.second.failed = None;
+                self.store_listeners(name);
+            }
+            (None, Some(Beside::Preparing)) => service.second.failed = None,
+            _ => {}
+        }
+        if service_verifies(self.services.get(name)) {
+            return;
+        }
+        self.clock.disarm(name, Alarm::Second);
+    }
+
+    /// No process of the second instance is left.
+    pub(super) fn second_gone(&mut self, name: &Arc<str>) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let second = &mut service.second;
+        let Some(instance) = second.instance.take() else { return };
+        self.mains.remove(&instance.identity.pid);
+        if instance.generation < service.current {
+            service.old_gone.get_or_insert_with(Instant::now);
+        }
+        // A dead socket's file may be removed and its file system unmounted.
+        let own = |s: Socket| s.own.map(|own| own.path);
+        remove_dead(std::mem::take(&mut second.sockets).into_iter().filter_map(own).collect());
+        let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
+        service.intent = Some(self.store.submit(gone));
+        drop_cgroup(instance.tree);
+    }
+
+    /// The second instance's main process ended. `how`: in words.
+    pub(super) fn second_ended(&mut self, name: &Arc<str>, how: String) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        if let Some(instance) = &mut service.second.instance {
+            instance.main_lives = false;
+        }
+        if matches!(service.machine.beside, Some(Beside::Verifying | Beside::Publishing)) {
+            service.second.failed = Some(format!("{how} before its sockets were ok"));
+        }
+        self.queue.push_back((name.clone(), Event::Beside(Sign::Exited)));
+    }
+
+    /// Whether what is in flight, a clean or a spawn, is for the second instance.
+    pub(super) fn is_for_second(service: &Service) -> bool {
+        service.machine.phase != Phase::Spawning
+            && matches!(service.machine.beside, Some(Beside::Preparing | Beside::Spawning))
+    }
+}
+
+fn service_verifies(service: Option<&Service>) -> bool {
+    service.is_some_and(|s| s.machine.beside == Some(Beside::Verifying))
+}
