@@ -181,8 +181,8 @@ pub(crate) fn processes() -> Result<Vec<i32>, AuditError> {
     Ok(pids)
 }
 
-/// The number of a descriptor by which a process holds a socket.
-pub(crate) fn descriptor_of(pid: i32, socket_inode: u64) -> Option<i32> {
+/// The number of a descriptor by which a process holds a socket; `None` where it holds it not, or this user may not know.
+pub fn descriptor_of(pid: i32, socket_inode: u64) -> Option<i32> {
     let mut found = None;
     each_descriptor(pid, |name, inode| {
         if inode == socket_inode {

@@ -484,5 +484,6 @@ fn exec_plan(
         umask: spec.umask,
         cgroup: None,
         nofile_soft: crate::sys::limits::original_nofile(),
+        listeners: Vec::new(),
     })
 }

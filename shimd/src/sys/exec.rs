@@ -7,8 +7,9 @@
 //! | trampoline | channel | daemon |
 //! | --- | --- | --- |
 //! | closes every other descriptor | ← length, plan (JSON) | |
+//! | takes the listeners, if the plan names some | ← one byte with up to 253 descriptors, until all are there | |
 //! | enters the cgroup as a new child *of the daemon* (below) | | |
-//! | session, stdin, signals, umask, limits, user, cwd, program | `Ready{pid}` → | records the instance |
+//! | session, stdin, signals, umask, limits, user, cwd, program, listeners at 3 and up | `Ready{pid}` → | records the instance |
 //! | execs | ← `g` | |
 //! | | end of file → | the program runs |
 //!
@@ -40,6 +41,8 @@ use serde::{Deserialize, Serialize};
 use super::pidfd::errno_of;
 use super::spawn::{ExecPlan, Ids};
 
+pub(crate) mod handover;
+
 /// The answer to the plan that lets the trampoline exec.
 pub(crate) const GO: &[u8] = b"g";
 /// Exit status of a trampoline that was never told to go.
@@ -47,7 +50,7 @@ const ABANDONED: i32 = 125;
 /// Where programs are looked for when the plan's environment has no PATH.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a service's files are created with where its spec names no umask.
-const DEFAULT_UMASK: u32 = 0o022;
+pub(crate) const DEFAULT_UMASK: u32 = 0o022;
 /// clone3(2): the child starts in the cgroup whose folder is open as `clone_args.cgroup`.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -97,6 +100,8 @@ pub enum Step {
     Cwd,
     /// Finding the program.
     Program,
+    /// Putting the listeners where the service looks for them.
+    Listeners,
     /// execve.
     Exec,
 }
@@ -119,6 +124,7 @@ pub fn trampoline() -> ! {
 /// The exit status, if it was not the exec that ended this.
 fn run(mut channel: UnixStream) -> i32 {
     let Ok(plan) = read_plan(&mut channel) else { return ABANDONED };
+    let Ok(listeners) = handover::receive(&channel, plan.listeners.len()) else { return ABANDONED };
     let cgroup_errno = match enter_cgroup(plan.cgroup.as_deref()) {
         Entered::Elsewhere => return 0, // the sibling carries on
         Entered::Here(failed) => failed.map(|errno| errno as i32),
@@ -127,6 +133,10 @@ fn run(mut channel: UnixStream) -> i32 {
         Ok(image) => image,
         Err(failure) => return fail(&mut channel, failure),
     };
+    // Last: what is opened from here on must not take their places.
+    if let Err(failure) = handover::place(&mut channel, listeners, &plan.listeners) {
+        return fail(&mut channel, failure);
+    }
     let pid = nix::unistd::getpid().as_raw();
     let mut answer = [0];
     let told = send(&mut channel, &Report::Ready { pid, cgroup_errno }).is_ok();
@@ -306,7 +316,7 @@ impl Image {
         Ok(Image {
             path: c(program.as_os_str().as_bytes())?,
             argv: plan.argv.iter().map(|a| c(a.as_bytes())).collect::<Result<_, _>>()?,
-            env: plan.env.iter().map(|(k, v)| c(format!("{k}={v}").as_bytes())).collect::<Result<_, _>>()?,
+            env: env(plan).map(|(k, v)| c(format!("{k}={v}").as_bytes())).collect::<Result<_, _>>()?,
             program,
         })
     }
@@ -317,6 +327,14 @@ impl Image {
             ..failure(Step::Exec, errno, self.program.display())
         }
     }
+}
+
+/// The plan's environment, and what sd_listen_fds(3) reads where there are listeners. It names this process: a child
+/// that inherits the environment must not take them for its own.
+fn env(plan: &ExecPlan) -> impl Iterator<Item = (String, String)> {
+    let listen = handover::env(&plan.listeners);
+    let plain = plan.env.iter().filter(|(k, _)| listen.is_empty() || !k.starts_with("LISTEN_"));
+    plain.map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>().into_iter().chain(listen)
 }
 
 /// The program as execvp(3) finds it: with a `/` as it is (from the cwd), else along PATH; of two findings the one

@@ -1,6 +1,7 @@
 //! The edge: everything that asks the kernel to do something to a process or to the file system. One
 //! behaviour a file; `unsafe` is allowed here, file by file, and nowhere else in the daemon.
 
+pub mod activation;
 pub mod blame;
 pub mod cgroup;
 pub mod clean;

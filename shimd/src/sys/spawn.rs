@@ -7,20 +7,22 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
+use super::activation::Held;
 pub use super::exec::Step;
-use super::exec::{DEFAULT_PATH, Failure, GO, Report};
+use super::exec::{DEFAULT_PATH, Failure, GO, Report, handover};
 use super::identity::{Identity, ProcStat};
 use super::pidfd::{PidFd, errno_of};
 use super::users::ResolvedUser;
@@ -63,6 +65,18 @@ pub struct ExecPlan {
     pub cgroup: Option<PathBuf>,
     /// The soft limit of open files to put back, where the daemon has raised its own.
     pub nofile_soft: Option<u64>,
+    /// The listeners that are handed over, in their order: see [`Pending::hand_over`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<Listen>,
+}
+
+/// A listener that a service gets by sd_listen_fds(3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// Its name in `LISTEN_FDNAMES`, without `:` and control characters.
+    pub name: String,
+    /// How many connections may wait; as many as the system lets if none is named.
+    pub backlog: Option<u32>,
 }
 
 /// User, group and supplementary groups, as numbers.
@@ -99,6 +113,8 @@ pub struct Pending {
     /// Gone once the word is given.
     channel: Option<UnixStream>,
     message: Vec<u8>,
+    /// Sent after the message.
+    listeners: Vec<Arc<Held>>,
     cgroup: bool,
 }
 
@@ -137,10 +153,22 @@ pub fn begin_with(shimd: &Path, plan: &ExecPlan, out: File, err: File) -> Result
     let first = PidFd::open(child.id() as i32).map_err(|e| SpawnError::at_spawn(e.errno, shimd))?;
     let mut message = length.to_le_bytes().to_vec();
     message.extend(text);
-    Ok(Pending { first, main: None, channel: Some(channel), message, cgroup: plan.cgroup.is_some() })
+    Ok(Pending {
+        first,
+        main: None,
+        channel: Some(channel),
+        message,
+        listeners: Vec::new(),
+        cgroup: plan.cgroup.is_some(),
+    })
 }
 
 impl Pending {
+    /// The listeners that the plan names, in its order. Before [`ready`](Pending::ready).
+    pub fn hand_over(&mut self, listeners: Vec<Arc<Held>>) {
+        self.listeners = listeners;
+    }
+
     /// Waits until the process is all that the plan says, save the program, and gives its identity: to be recorded
     /// before [`go`](Pending::go).
     ///
@@ -148,10 +176,12 @@ impl Pending {
     /// The step that failed. Nothing was started then.
     pub async fn ready(&mut self) -> Result<Identity, SpawnError> {
         let message = std::mem::take(&mut self.message);
+        let listeners = std::mem::take(&mut self.listeners);
         let channel = self.channel.as_mut().ok_or_else(SpawnError::died)?;
         let talk = async {
             // A failed write is told by what the trampoline said, or did not say.
             let _ = channel.write_all(&message).await;
+            let _ = send_listeners(channel, &listeners).await;
             read_report(channel).await
         };
         match tokio::time::timeout(PATIENCE, talk).await.map_err(|_| SpawnError::late(Step::Spawn))?? {
@@ -226,6 +256,16 @@ impl Drop for Pending {
     }
 }
 
+async fn send_listeners(channel: &UnixStream, listeners: &[Arc<Held>]) -> io::Result<()> {
+    let fds: Vec<_> = listeners.iter().map(|listener| listener.as_fd()).collect();
+    let mut rest = fds.as_slice();
+    while !rest.is_empty() {
+        let sent = channel.async_io(Interest::WRITABLE, || handover::send(channel, rest)).await?;
+        rest = rest.get(sent..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// One line, or `None` at the end of file.
 async fn read_report(channel: &mut UnixStream) -> Result<Option<Report>, SpawnError> {
     let mut line = Vec::new();
@@ -257,6 +297,7 @@ impl SpawnError {
             Step::Gid => Some("group"),
             Step::Cwd => Some("cwd"),
             Step::Program | Step::Exec => Some("exec"),
+            Step::Listeners => Some("sockets"),
             Step::Spawn | Step::Session | Step::Stdin | Step::Limit => None,
         }
     }
@@ -309,6 +350,7 @@ impl SpawnError {
             Step::Uid => "become the user",
             Step::Cwd => "change to the folder",
             Step::Program => "find a program to run at",
+            Step::Listeners => "hand over",
             Step::Exec => "run",
         };
         format!("cannot {what} {}: {} ({:?})", self.subject, self.errno.desc(), self.errno)
