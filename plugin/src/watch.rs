@@ -88,7 +88,7 @@ impl Watch {
                     }
                 }
             }
-            EventKind::State | EventKind::Control | EventKind::Relinked => {}
+            EventKind::State | EventKind::Control | EventKind::Relinked | EventKind::Listener => {}
         }
         Ok(())
     }

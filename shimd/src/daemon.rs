@@ -17,7 +17,7 @@ use crate::server::{self, Handler, Server};
 use crate::store::Store;
 use crate::supervisor::{Handle, Parts, Supervisor};
 use crate::sys::identity::ProcStat;
-use crate::sys::{clean, detach, folder, limits, lock};
+use crate::sys::{activation, clean, detach, folder, limits, lock};
 
 /// How long the threads of a killed daemon may take to be gone.
 const DYING: Duration = Duration::from_secs(2);
@@ -77,6 +77,8 @@ fn logging() {
 
 fn start() -> Result<(), StartError> {
     let env = |name: &str| std::env::var_os(name);
+    // Before anything is opened, and any thread started.
+    let inherited = activation::inherited(&env);
     let home = Home::from_env(&env, nix::unistd::geteuid().as_raw())?;
     let root = paths::socket_root(&env)?;
     folder::private_folder(&home.state)?;
@@ -100,7 +102,7 @@ fn start() -> Result<(), StartError> {
         let server = Server::bind(&control)?;
         let control = server.control();
         let (supervisor, handle) =
-            Supervisor::build(Parts { home: home.clone(), root, store, loaded, control })?;
+            Supervisor::build(Parts { home: home.clone(), root, store, loaded, control, inherited })?;
         tracing::info!("shimd {} listens on {}", env!("CARGO_PKG_VERSION"), home.control_socket().display());
         let supervising = tokio::spawn(supervisor.run());
         tokio::spawn(end_at_signal(handle.clone()));

@@ -149,7 +149,7 @@ fn modes(world: &World) -> Result {
     let rpc = |mode: &str| json!({"sockets": [{"path": "rpc.sock", "mode": mode}]});
     let unixd = || specs::unixd(world, "web", &[]);
     for (mode, spec) in [
-        ("activate", specs::with(unixd(), rpc("activate"))),
+        ("other", specs::with(unixd(), rpc("other"))),
         // Nothing tells the program where to bind.
         ("publish", specs::with(specs::with(unixd(), rpc("publish")), json!({"exec": [world.unixd()]}))),
     ] {

@@ -6,6 +6,11 @@
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
+mod activate_crash_loses_no_waiting_connection;
+mod activate_hand_over;
+mod activate_outlives_shimd;
+mod activate_restarts_no_client_refused;
+mod activate_stop_removes;
 mod bad_input_exec;
 mod bad_input_paths;
 mod bad_input_specs;
@@ -91,6 +96,11 @@ fn main() -> ExitCode {
         relink_falls_to_restart::trials(),
         relink_backs_off::trials(),
         relink_and_the_daemon::trials(),
+        activate_hand_over::trials(),
+        activate_crash_loses_no_waiting_connection::trials(),
+        activate_restarts_no_client_refused::trials(),
+        activate_outlives_shimd::trials(),
+        activate_stop_removes::trials(),
         plugin_starts_daemon::trials(),
         daemon_missing::trials(),
         one_daemon_per_home::trials(),

@@ -66,6 +66,26 @@ pub fn ask(path: &Path, kind: SockType, question: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
 }
 
+/// Clients that have asked for the server's pid, and wait for its answer.
+pub fn ask_and_wait(path: &Path, clients: usize) -> Result<Vec<UnixStream>> {
+    let ask = |_| {
+        let mut stream = UnixStream::connect(path).context(path.display())?;
+        stream.write_all(b"ping\n")?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        Ok(stream)
+    };
+    (0..clients).map(ask).collect()
+}
+
+/// The pid that such a client is answered.
+pub fn pong(mut client: UnixStream) -> Result<i32> {
+    let mut answer = [0; 64];
+    let count = client.read(&mut answer).context("no answer")?;
+    let answer = String::from_utf8_lossy(answer.get(..count).unwrap_or_default()).into_owned();
+    let pid = answer.strip_prefix("pong ").and_then(|pid| pid.trim_end().parse().ok());
+    pid.context(format!("answered {answer:?}"))
+}
+
 /// The pid of the process that answers at a stream socket.
 pub fn ping(path: &Path) -> Result<i32> {
     ping_as(path, SockType::Stream)

@@ -11,7 +11,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long the daemon may take to answer its first request, and to end.
@@ -42,7 +42,15 @@ impl fmt::Display for RpcFailure {
 impl World {
     /// Starts `shimd run` and waits until it answers; gives its pid.
     pub fn start_daemon(&self) -> Result<i32> {
-        let child = self.spawn_daemon()?;
+        self.answering(self.spawn_daemon()?)
+    }
+
+    /// The same by a command of the scenario's own, whose process becomes the daemon.
+    pub fn start_daemon_by(&self, command: Command) -> Result<i32> {
+        self.answering(self.spawn_logged(command)?)
+    }
+
+    fn answering(&self, child: Child) -> Result<i32> {
         let pid = i32::try_from(child.id())?;
         locked(&self.daemons).push(child);
         wait_for(DAEMON, "the daemon answers", || {
@@ -53,11 +61,16 @@ impl World {
     }
 
     /// Starts `shimd run` without waiting for anything. Its output goes to `daemon.out` in the world's folder.
-    pub fn spawn_daemon(&self) -> Result<std::process::Child> {
+    pub fn spawn_daemon(&self) -> Result<Child> {
+        let mut command = self.command(self.bin("shimd"));
+        command.arg("run").stdin(Stdio::null());
+        self.spawn_logged(command)
+    }
+
+    fn spawn_logged(&self, mut command: Command) -> Result<Child> {
         let output = OpenOptions::new().create(true).append(true).open(self.folder().join("daemon.out"))?;
         let errors = output.try_clone()?;
-        let mut command = self.command(self.bin("shimd"));
-        command.arg("run").stdin(Stdio::null()).stdout(output).stderr(errors);
+        command.stdout(output).stderr(errors);
         command.spawn().context("cannot start shimd run")
     }
 

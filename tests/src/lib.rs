@@ -21,6 +21,7 @@ pub mod fleet;
 pub mod hand;
 mod history;
 pub mod json;
+pub mod manager;
 pub mod mounts;
 mod nu;
 pub mod probe;

@@ -30,6 +30,17 @@ pub fn unixd_on(world: &World, name: &str, sockets: &[&str], options: &[&str]) -
     })
 }
 
+/// The same with sockets of the mode `activate`, which the server takes as they are handed over.
+pub fn activated(world: &World, name: &str, sockets: &[&str], options: &[&str]) -> Value {
+    let mut all = vec!["--activated"];
+    all.extend(options);
+    let mut spec = unixd_on(world, name, sockets, &all);
+    for socket in spec.get_mut("sockets").and_then(Value::as_array_mut).into_iter().flatten() {
+        merge(socket, json!({"mode": "activate"}));
+    }
+    spec
+}
+
 /// The spec with these fields set; a record is merged field by field.
 pub fn with(mut spec: Value, fields: Value) -> Value {
     merge(&mut spec, fields);

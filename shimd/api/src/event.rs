@@ -5,6 +5,7 @@
 //! | `verdict` | a socket's verdict changed | `socket`, `path`, `verdict`, `was`, `lasted`, `reason`, `pid`, `culprit` |
 //! | `culprit` | who did it became known after the `verdict` event was sent | `socket`, `path`, `verdict`, `culprit` |
 //! | `relinked` | a lost dentry was put back from its pin | `socket`, `path`, `reason`, `pid`, `culprit` |
+//! | `listener` | a listener that `shimd` keeps was bound anew, or not taken back | `socket`, `path`, `reason` |
 //! | `state` | a service's state changed | `status`, `was`, `lasted`, `reason`, `pid` |
 //! | `control` | the daemon's own control socket was lost, or put back | `path`, `verdict`, `reason`, `culprit` |
 //! | `gap` | a follower read too slowly; never stored | `reason` |
@@ -25,6 +26,8 @@ pub enum EventKind {
     Culprit,
     /// A lost dentry was put back.
     Relinked,
+    /// A listener that the daemon keeps.
+    Listener,
     /// A service's state changed.
     State,
     /// The daemon's own control socket.
@@ -40,6 +43,7 @@ impl EventKind {
             EventKind::Verdict => "verdict",
             EventKind::Culprit => "culprit",
             EventKind::Relinked => "relinked",
+            EventKind::Listener => "listener",
             EventKind::State => "state",
             EventKind::Control => "control",
             EventKind::Gap => "gap",

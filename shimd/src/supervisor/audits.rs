@@ -13,6 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use socket_audit::{Auditor, Expect, Finding, Owner, Verdict};
 use tokio::sync::mpsc;
 
+use super::activation::Owners;
 use super::culprits;
 use super::healing::{self, Heal};
 use super::queues;
@@ -23,7 +24,7 @@ use super::socket::Socket;
 use super::{BuildError, Message, Supervisor};
 use crate::core::machine::{Event, Phase, Timer};
 use crate::store::{ListenerRecord, Write};
-use crate::sys::tree::{self, Tree};
+use crate::sys::tree;
 
 /// So many sockets are audited on the supervisor's own task; more go to the thread.
 const FEW: usize = 8;
@@ -54,7 +55,7 @@ impl Subject {
 struct Item {
     name: Arc<str>,
     subject: Subject,
-    tree: Option<Tree>,
+    owners: Owners,
     /// Each with the socket's place in the spec.
     expects: Vec<(usize, Expect)>,
 }
@@ -128,9 +129,9 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     for item in batch {
         // Only where somebody's processes are asked for: to list them costs more than the audit itself.
         let asks = item.expects.iter().any(|(_, e)| matches!(e.owner, Owner::Pids(_)));
-        let pids = item.tree.as_ref().filter(|_| asks).map(Tree::pids_now);
+        let pids = asks.then(|| item.owners.pids_now());
         let places: Vec<usize> = item.expects.iter().map(|(place, _)| *place).collect();
-        parts.push((item.name, item.subject, places, item.tree));
+        parts.push((item.name, item.subject, places, item.owners));
         expects.extend(item.expects.into_iter().map(|(_, mut e)| {
             if let (Owner::Pids(owner), Some(pids)) = (&mut e.owner, &pids) {
                 owner.clone_from(pids);
@@ -140,11 +141,12 @@ fn audit(auditor: &mut Auditor, batch: Vec<Item>) -> Report {
     }
     let mut findings = auditor.audit(&expects);
     // What is not ok on trust is asked again with the instance's processes.
-    let mut trees = parts.iter().flat_map(|(_, _, places, tree)| std::iter::repeat_n(tree, places.len()));
+    let mut owners =
+        parts.iter().flat_map(|(_, _, places, owners)| std::iter::repeat_n(owners, places.len()));
     for (expect, finding) in expects.into_iter().zip(&mut findings) {
-        let tree = trees.next();
+        let owners = owners.next();
         if is_suspicion(&expect, finding) {
-            let pids = tree.and_then(Option::as_ref).map(Tree::pids_now).unwrap_or_default();
+            let pids = owners.map(Owners::pids_now).unwrap_or_default();
             *finding = auditor.confirm(&Expect { owner: Owner::Pids(pids), ..expect });
         }
     }
@@ -247,10 +249,10 @@ impl Supervisor {
     fn audit_there(&mut self, dirty: Dirty, trusted: bool) {
         let item = |(name, some): (Arc<str>, Option<BTreeSet<usize>>)| {
             let service = self.services.get(&name)?;
-            let tree = service.instance.as_ref().map(|i| i.tree.clone());
-            // The thread asks the trees for their processes.
+            // The thread asks for their processes.
+            let owners = Owners::of(service);
             let expects = service.expects_unowned(trusted, some.as_ref());
-            Some(Item { subject: Subject::of(service), name, tree, expects })
+            Some(Item { subject: Subject::of(service), name, owners, expects })
         };
         let batch: Vec<Item> = dirty.into_iter().filter_map(item).collect();
         self.give(Job::Audit(batch));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use shimd_api::spec::Spec;
 
+use super::activation;
 use super::clock::Alarm;
 use super::publish::own_paths;
 use super::service::{CleanReport, Instance};
@@ -75,6 +76,7 @@ impl Supervisor {
     }
 
     pub(super) fn clean(&mut self, name: &Arc<str>, force: bool) {
+        self.release_unwanted(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let spec = service.spec.clone();
         // The next instance is judged by the spec that it gets.
@@ -84,8 +86,9 @@ impl Supervisor {
         self.watch_changed |= old.iter().map(|s| &s.path).ne(service.sockets.iter().map(|s| &s.path));
         let plan = Sweep::plan(&spec, &self.root, &self.tag, known, force);
         let generation = service.generation;
+        let plan = self.activation_plan(name, plan);
         self.effect(name, generation, async move {
-            match tokio::task::spawn_blocking(move || sweep::run(&plan)).await {
+            match tokio::task::spawn_blocking(move || activation::prepare(plan)).await {
                 Ok((report, Ok(()))) => Outcome::Cleaned(report),
                 Ok((report, Err(e))) => Outcome::CleanFailed(report, e),
                 Err(e) => Outcome::CleanFailed(CleanReport::default(), SweepError::Task(e.to_string())),
@@ -125,6 +128,7 @@ impl Supervisor {
         let cgroups = self.cgroups.as_ref().ok().cloned();
         let files = self.logs.open(name, limits(&spec));
         let plan = exec_plan(&spec, &self.root, generation, &mark, self.notify.as_ref().map(Notify::address));
+        let handed = self.listeners_of(name);
         let store = self.store.clone();
         let name_owned = name.clone();
         self.spawning += 1;
@@ -132,6 +136,8 @@ impl Supervisor {
             let launch = async {
                 let (out, err) = files.map_err(|e| Launch::Refused(e.to_string()))?;
                 let mut plan = plan.map_err(Launch::Refused)?;
+                let (listen, listeners) = handed.map_err(Launch::Refused)?.into_iter().unzip();
+                plan.listeners = listen;
                 if let Some(ids) = &plan.ids {
                     // A service that opens /dev/stderr anew opens this file, as its own user.
                     for file in [&out, &err] {
@@ -140,6 +146,7 @@ impl Supervisor {
                 }
                 plan.cgroup = cgroups.and_then(|c| c.create(&name_owned, generation).ok());
                 let mut pending = spawn::begin(&plan, out, err)?;
+                pending.hand_over(listeners);
                 let identity = tokio::time::timeout(TRAMPOLINE, pending.ready()).await.map_err(|_| {
                     Launch::Refused(format!("the trampoline did not answer within {TRAMPOLINE:?}"))
                 })??;
@@ -257,6 +264,7 @@ impl Supervisor {
             Outcome::Cleaned(report) => {
                 service.cleaned.removed.extend(report.removed);
                 service.cleaned.killed.extend(report.killed);
+                self.keep_listeners(name, report.listeners);
                 Event::Cleaned
             }
             Outcome::CleanFailed(report, e) => {

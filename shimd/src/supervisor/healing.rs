@@ -60,9 +60,9 @@ pub struct Care {
 }
 
 impl Care {
-    /// What goes on with the next instance.
+    /// What goes on with the next instance; a pin that is left is of a listener that does.
     pub fn of_the_next(&self) -> Care {
-        Care { relinked: self.relinked, patience: self.patience, ..Care::default() }
+        Care { relinked: self.relinked, patience: self.patience, pin: self.pin.clone(), ..Care::default() }
     }
 
     /// The inode to be pinned, of a socket that was just found in order; `None` where its pin is there.

@@ -5,6 +5,7 @@
 //! one at a time, in the order in which they come. What takes long (a clean, a spawn's handshake, waiting
 //! for a tree to be gone, an audit of many sockets) runs beside the task and comes back as a message.
 
+mod activation;
 mod audits;
 mod clock;
 mod commands;
@@ -35,6 +36,7 @@ mod waiters;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,6 +60,7 @@ use crate::sys::reaper::{self, Exit};
 use crate::sys::tree;
 use crate::sys::watch::Watcher;
 
+use activation::Activation;
 use audits::AuditThread;
 use clock::{Alarm, Clock};
 use control::Control;
@@ -130,6 +133,8 @@ pub struct Supervisor {
     /// Whether there are descriptors enough for a hold on each socket's dentry.
     holds: bool,
     pins: Pins,
+    /// Listeners that the daemon keeps for services.
+    activation: Activation,
     /// Services with a lost socket that is not put back yet.
     waiting_to_heal: BTreeSet<Arc<str>>,
     /// What was just put back is being looked at.
@@ -165,6 +170,8 @@ pub struct Parts {
     pub loaded: Loaded,
     /// The control socket.
     pub control: ControlHandle,
+    /// Descriptors that the service manager has handed over, with their names.
+    pub inherited: Vec<(String, OwnedFd)>,
 }
 
 /// Why the supervisor cannot begin.
@@ -184,7 +191,7 @@ pub enum BuildError {
 impl Supervisor {
     /// Puts the parts together, within a tokio runtime; the store's services are found again when it runs.
     pub fn build(parts: Parts) -> Result<(Supervisor, Handle), BuildError> {
-        let Parts { home, root, store, loaded, control } = parts;
+        let Parts { home, root, store, loaded, control, inherited } = parts;
         let (sender, inbox) = mpsc::unbounded_channel();
         let tag = tree::home_tag(&home.run);
         let mut troubles = BTreeMap::new();
@@ -218,6 +225,7 @@ impl Supervisor {
             unexplained: Vec::new(),
             holds: true,
             pins: Pins::new(&root, &tag),
+            activation: Activation::new(std::env::var_os("NOTIFY_SOCKET").as_deref()),
             waiting_to_heal: BTreeSet::new(),
             healing: false,
             events: Events::after(loaded.last_event),
@@ -241,6 +249,7 @@ impl Supervisor {
             cgroups.sweep();
         }
         supervisor.load(loaded);
+        supervisor.take_listeners_back(inherited);
         Ok((supervisor, Handle::new(sender)))
     }
 
@@ -359,6 +368,7 @@ impl Supervisor {
             self.record_state(name, status);
         }
         self.tell_rollout(name);
+        self.close_unwanted(name);
         for action in actions {
             self.perform(name, action);
         }

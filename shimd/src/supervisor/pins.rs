@@ -119,10 +119,11 @@ impl Pins {
 }
 
 impl Supervisor {
-    /// Takes away the pins of a service's sockets: they are about to die.
+    /// Takes away the pins of a service's sockets: they are about to die, but for those whose listener is kept.
     pub(super) fn drop_pins(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get_mut(name) else { return };
-        for socket in &mut service.sockets {
+        let activation = &self.activation;
+        for socket in service.sockets.iter_mut().filter(|s| !activation.keeps(name, &s.path)) {
             if let Some(pin) = socket.care.pin.take().and_then(Arc::into_inner) {
                 pin.remove();
             }
@@ -137,7 +138,7 @@ impl Supervisor {
         for (name, service) in &self.services {
             for socket in service.sockets.iter().filter(|s| s.path.is_absolute()) {
                 places.extend(self.pins.places(&socket.path).into_iter().filter(|place| place.is_dir()));
-                if service.instance.is_some() {
+                if service.instance.is_some() || self.activation.keeps(name, &socket.path) {
                     ours.insert(self.pins.name(name, &socket.path));
                 }
             }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shimd_api::graph;
 use shimd_api::rpc::RpcError;
-use shimd_api::spec::{SocketMode, Spec, SpecError};
+use shimd_api::spec::{Spec, SpecError};
 use shimd_api::wire::ChangeRow;
 use tokio::sync::oneshot;
 
@@ -108,13 +108,6 @@ impl Supervisor {
         };
         spec.check_placed(&self.root)?;
         for (i, socket) in spec.sockets.iter().enumerate() {
-            if socket.mode == SocketMode::Activate {
-                return bad(
-                    format!("sockets[{i}].mode"),
-                    "this shimd does not know the mode activate".into(),
-                    "leave mode out, or set it to bind or publish",
-                );
-            }
             for (j, client) in socket.clients.iter().enumerate() {
                 users::peer(client)
                     .map_err(|e| SpecError::new(format!("sockets[{i}].clients[{j}]"), e.problem, e.help))?;

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use shimd_api::duration::format_duration;
 use shimd_api::spec::Spec;
 use shimd_api::wire::{ServiceRow, SocketRow};
-use socket_audit::{Expect, Owner, Verdict};
+use socket_audit::{Expect, ListenerId, Owner, Verdict};
 
 use crate::core::machine::{Machine, Phase};
 use crate::core::policy::Policy;
@@ -16,6 +16,7 @@ use crate::sys::identity::Identity;
 use crate::sys::tree::Tree;
 use crate::sys::watch::Change;
 
+use super::activation::{Kept, Owners, is_activated};
 use super::clock::nanos;
 use super::readiness::{said_ready, unreached};
 use super::second::Second;
@@ -74,6 +75,8 @@ pub struct CleanReport {
     pub removed: Vec<String>,
     /// Processes outside the instance.
     pub killed: Vec<i32>,
+    /// Listeners of the mode `activate`, and the one that each path had before.
+    pub listeners: Vec<(Kept, Option<ListenerId>)>,
 }
 
 /// When the last of each happened.
@@ -150,7 +153,7 @@ impl Service {
     pub fn expects(&self, trusted: bool, some: Option<&BTreeSet<usize>>) -> Vec<(usize, Expect)> {
         let mut expects = self.expects_unowned(trusted, some);
         if expects.iter().any(|(_, e)| matches!(e.owner, Owner::Pids(_))) {
-            let pids = self.instance.as_ref().map_or_else(Vec::new, |i| i.tree.pids_now());
+            let pids = Owners::of(self).pids_now();
             for (_, expect) in &mut expects {
                 if let Owner::Pids(owner) = &mut expect.owner {
                     owner.clone_from(&pids);
@@ -186,10 +189,11 @@ impl Service {
         self.sockets.iter().all(Socket::is_ok) && self.said_ready(root) && self.outlived_its_start()
     }
 
-    /// A service that declares nothing to look at runs when it has lived for a moment.
+    /// A service that declares nothing to look at, or only what listened before it began, runs when it has lived for a moment.
     fn outlived_its_start(&self) -> bool {
         let spec = self.live_spec();
-        let silent = self.sockets.is_empty() && !spec.ready.notify && spec.ready.marker.is_none();
+        let silent =
+            spec.sockets.iter().all(is_activated) && !spec.ready.notify && spec.ready.marker.is_none();
         !silent || self.times.spawned.is_none_or(|at| at.elapsed() >= ALIVE)
     }
 

@@ -28,9 +28,11 @@ use shimd_api::place::generation_of;
 use shimd_api::spec::{SocketMode, Spec};
 use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, procfs};
 
+use super::activation;
 use super::ending;
 use super::pins::nobody_listens;
 use super::service::CleanReport;
+use crate::sys::activation::BindError;
 use crate::sys::clean::{self, CleanError, Cleaned};
 use crate::sys::folder::{self, FolderError};
 use crate::sys::tree;
@@ -51,6 +53,10 @@ pub struct Sweep {
     signal: i32,
     timeout: Duration,
     mark: String,
+    /// Listeners that the daemon itself keeps.
+    held: Vec<ListenerId>,
+    /// Those that stay where they are.
+    stay: Vec<(PathBuf, ListenerId)>,
 }
 
 struct Declared {
@@ -103,6 +109,14 @@ pub enum SweepError {
         /// Why.
         source: FolderError,
     },
+    /// A listener could not be bound.
+    #[error("{field}: {source}")]
+    Listener {
+        /// The spec's field.
+        field: String,
+        /// Why.
+        source: BindError,
+    },
     /// The kernel could not be asked.
     #[error("cannot ask the kernel who listens: {0}")]
     Audit(#[from] socket_audit::AuditError),
@@ -142,7 +156,14 @@ impl Sweep {
             signal: spec.stop.signal,
             timeout: spec.stop.timeout,
             mark: format!("{tag}/{}/", spec.name),
+            held: Vec::new(),
+            stay: Vec::new(),
         }
+    }
+
+    /// These listeners are the daemon's own, and those of them that are at their paths stay there.
+    pub fn leave(&mut self, held: Vec<ListenerId>, stay: Vec<(PathBuf, ListenerId)>) {
+        (self.held, self.stay) = (held, stay);
     }
 
     fn folders(&self) -> impl Iterator<Item = (&Declared, &Path)> {
@@ -192,6 +213,10 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
     }
     end_holders(plan, victims, &mut auditor, report)?;
     for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
+        let kept = plan.stay.iter().find(|(path, _)| *path == socket.path);
+        if kept.is_some_and(|(path, id)| activation::is_at(&mut auditor, path, *id)) {
+            continue;
+        }
         remove_stale(socket, &mut auditor, report)?;
     }
     remove_marker(plan, report)
@@ -243,7 +268,13 @@ fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Vec<i32>, SweepError> 
     let mut victims = Vec::new();
     for (asked, finding) in asked.iter().zip(findings) {
         for party in &finding.others {
-            judge(plan, asked, party, Place::of(party, &finding, asked.path), &mut victims)?;
+            if plan.held.contains(&party.listener.id()) {
+                // Of one that we keep, only who else has it open is of interest.
+                let pids = party.pids.iter().filter(|pid| !is_untouchable(**pid));
+                victims.extend(pids.filter(|pid| asked.end || is_leftover(plan, **pid)));
+            } else {
+                judge(plan, asked, party, Place::of(party, &finding, asked.path), &mut victims)?;
+            }
         }
     }
     victims.extend(known_holders(plan)?);
@@ -332,6 +363,11 @@ fn known_holders(plan: &Sweep) -> Result<Vec<i32>, SweepError> {
     Ok(pids.filter(|pid| !is_untouchable(*pid)).collect())
 }
 
+/// A process that an earlier instance has left.
+fn is_leftover(plan: &Sweep, pid: i32) -> bool {
+    tree::environ_mark(pid).is_some_and(|mark| mark.starts_with(&plan.mark))
+}
+
 fn is_untouchable(pid: i32) -> bool {
     pid == 1 || pid == std::process::id() as i32
 }
@@ -349,7 +385,7 @@ fn judge(
         (None, Some(uid)) => format!("a process of user {uid}, which cannot be seen from here,"),
         (None, None) => "a process that cannot be seen from here".to_owned(),
     };
-    let leftover = |pid: &i32| tree::environ_mark(*pid).is_some_and(|m| m.starts_with(&plan.mark));
+    let leftover = |pid: &i32| is_leftover(plan, *pid);
     let strange = party.pids.is_empty() || !party.pids.iter().all(leftover);
     match place {
         Place::AtPath | Place::BehindLink if !asked.end && strange => {

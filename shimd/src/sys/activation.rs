@@ -142,7 +142,7 @@ impl Held {
         &self.wanted.path
     }
 
-    /// Whether it will do for what is wanted now: the backlog alone can be changed while it is bound.
+    /// Whether it will do for what is wanted now: all else can be changed while it is bound.
     pub fn will_do(&self, wanted: &Wanted) -> bool {
         (&self.wanted.path, self.wanted.kind) == (&wanted.path, wanted.kind)
     }
@@ -166,12 +166,12 @@ impl Held {
         (listener.state == ListenerState::Listening).then_some(listener)
     }
 
-    /// Closes it and removes its dentry, if that is still its own. Clients that wait are refused, unless an instance
-    /// still has it open.
+    /// Removes its dentry, if that is still its own. Clients that wait go on waiting until it is dropped here, and closed
+    /// by every instance.
     ///
     /// # Errors
-    /// [`CleanError`] where the dentry could not be removed; the daemon's descriptor is closed nevertheless.
-    pub fn close(self, diag: &mut Diag) -> Result<Cleaned, CleanError> {
+    /// [`CleanError`], where the dentry could not be removed.
+    pub fn unlink(&self, diag: &mut Diag) -> Result<Cleaned, CleanError> {
         let vfs = diag.query(self.id.inode, self.id.cookie).ok().flatten().and_then(|listener| listener.vfs);
         match vfs {
             // No other inode of the file system has this number while the listener lives.

@@ -79,10 +79,8 @@ impl Held {
         let address = wanted.address().map_err(refused("name it"))?;
         let fd = socket(AddressFamily::Unix, wanted.sock_type(), SockFlag::SOCK_CLOEXEC, None)
             .map_err(refused("make a socket"))?;
-        let mode = Mode::from_bits_truncate(0o777 & !wanted.umask);
-        fchmod(&fd, mode).map_err(refused("set its mode"))?;
-        let owner = wanted.owner.map(|(uid, gid)| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))));
-        if let Some((uid, gid)) = owner {
+        fchmod(&fd, wanted.mode()).map_err(refused("set its mode"))?;
+        if let Some((uid, gid)) = wanted.ids() {
             // The kernel names this one as the socket's user (sock_diag).
             fchown(&fd, uid, gid).map_err(refused("give it to its user"))?;
         }
@@ -93,13 +91,8 @@ impl Held {
         let id = identify(&fd).map_err(refused("look at it"));
         let rest = id.and_then(|id| {
             if wanted.path.is_absolute() {
-                let file = file_of(&fd, &wanted.path).map_err(refused("find its file"))?;
-                if let Some((uid, gid)) = owner {
-                    let given = fchownat(&file, "", uid, gid, AtFlags::AT_EMPTY_PATH);
-                    given.map_err(refused("give it to its user"))?;
-                }
                 // The daemon's own umask may have taken more.
-                set_mode(&file, mode).map_err(refused("set its mode"))?;
+                own(&fd, wanted)?;
             }
             if wanted.kind != SocketKind::Dgram {
                 listen(&fd, wanted.backlog).map_err(refused("listen"))?;
@@ -109,13 +102,49 @@ impl Held {
         match rest {
             Ok(id) => Ok(Held { fd, id, wanted: wanted.clone() }),
             Err(e) => {
-                if file_of(&fd, &wanted.path).is_ok_and(|file| lies_at(&file, &wanted.path)) {
+                if file_of(&fd, wanted).is_ok_and(|file| lies_at(&file, &wanted.path)) {
                     let _ = unlink(&wanted.path);
                 }
                 Err(e)
             }
         }
     }
+
+    /// The same listener with the owner and the mode that are wanted now; to be asked of one that
+    /// [will do](Held::will_do).
+    ///
+    /// # Errors
+    /// [`BindError::Refused`].
+    pub fn owned_as(&self, wanted: &Wanted) -> Result<Held, BindError> {
+        let refused = |step| move |errno| BindError::Refused { path: wanted.path.clone(), step, errno };
+        let copy = self.fd.try_clone().map_err(|e| refused("copy its descriptor")(errno_of(&e)))?;
+        let same = (self.wanted.owner, self.wanted.umask) == (wanted.owner, wanted.umask);
+        if !same && wanted.path.is_absolute() {
+            own(&copy, wanted)?;
+        }
+        Ok(Held { fd: copy, id: self.id, wanted: wanted.clone() })
+    }
+}
+
+impl Wanted {
+    fn ids(&self) -> Option<(Option<Uid>, Option<Gid>)> {
+        self.owner.map(|(uid, gid)| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::from_bits_truncate(0o777 & !self.umask)
+    }
+}
+
+/// Gives the dentry its owner and mode.
+fn own(fd: &OwnedFd, wanted: &Wanted) -> Result<(), BindError> {
+    let refused = |step| move |errno| BindError::Refused { path: wanted.path.clone(), step, errno };
+    let file = file_of(fd, wanted).map_err(refused("find its file"))?;
+    if let Some((uid, gid)) = wanted.ids() {
+        let given = fchownat(&file, "", uid, gid, AtFlags::AT_EMPTY_PATH);
+        given.map_err(refused("give it to its user"))?;
+    }
+    set_mode(&file, wanted.mode()).map_err(refused("set its mode"))
 }
 
 fn in_use(path: &Path) -> BindError {
@@ -138,23 +167,28 @@ fn in_use(path: &Path) -> BindError {
     BindError::InUse { path: path.to_owned(), what, fix }
 }
 
-/// The file that a socket has just been bound to. With the right to ask, it is the kernel who says; else it is what lies
-/// at the path, if it can be nothing else: a fresh socket of ours with one name and the number that the kernel gives.
-fn file_of(fd: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+/// The file that a socket is bound to. With the right to ask, it is the kernel who says; else it is what lies at the
+/// path, if that is a socket of ours with the number that the kernel gives. Before such a one is given to another user it
+/// must be fresh as well: with one name.
+fn file_of(fd: &OwnedFd, wanted: &Wanted) -> Result<OwnedFd, Errno> {
     // SAFETY: this ioctl takes no argument and returns a new descriptor (close-on-exec) or -1.
     let number = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCUNIXFILE) };
     if let Ok(number) = Errno::result(number) {
         // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
         return Ok(unsafe { OwnedFd::from_raw_fd(number) });
     }
-    let file = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let file = open(&wanted.path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     let found = fstat(&file)?;
     let id = identify(fd)?;
     let vfs = Diag::open().ok().and_then(|mut diag| diag.query(id.inode, id.cookie).ok()?);
     let vfs = vfs.and_then(|listener| listener.vfs).ok_or(Errno::ESTALE)?;
     let socket = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK;
-    let ours = found.st_uid == geteuid().as_raw() && found.st_nlink == 1 && found.st_ino as u32 == vfs.ino;
-    if socket && ours { Ok(file) } else { Err(Errno::ESTALE) }
+    let ours = found.st_uid == geteuid().as_raw() && found.st_ino as u32 == vfs.ino;
+    if socket && ours && (wanted.owner.is_none() || found.st_nlink == 1) {
+        Ok(file)
+    } else {
+        Err(Errno::ESTALE)
+    }
 }
 
 fn lies_at(file: &OwnedFd, path: &Path) -> bool {

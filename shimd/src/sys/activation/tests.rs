@@ -106,6 +106,22 @@ fn the_dentry_is_its_user_s() {
 }
 
 #[test]
+fn owner_and_mode_can_be_changed_while_clients_wait() {
+    let folder = folder();
+    let path = folder.path().join("s");
+    let held = Held::bind(&plain(&path)).unwrap();
+    // A pin.
+    std::fs::hard_link(&path, folder.path().join("pin")).unwrap();
+    let _client = UnixStream::connect(&path).unwrap();
+    let owner = nix::unistd::geteuid().is_root().then_some((4242, 4343));
+    let held = held.owned_as(&Wanted { owner, umask: 0o077, ..plain(&path) }).unwrap();
+    let found = path.symlink_metadata().unwrap();
+    assert_eq!(found.mode() & 0o7777, 0o700);
+    assert!(owner.is_none_or(|owner| owner == (found.uid(), found.gid())));
+    assert_eq!(held.listening(&mut Diag::open().unwrap()).unwrap().pending, 1);
+}
+
+#[test]
 fn nothing_is_bound_over() {
     let folder = folder();
     let path = folder.path().join("s");
@@ -177,17 +193,17 @@ fn what_an_instance_changed_is_put_back() {
 }
 
 #[test]
-fn closing_removes_its_own_dentry_alone() {
+fn its_own_dentry_is_removed_and_no_other() {
     let folder = folder();
     let path = folder.path().join("s");
     let mut diag = Diag::open().unwrap();
     let held = Held::bind(&plain(&path)).unwrap();
-    assert!(matches!(held.close(&mut diag), Ok(Cleaned::Removed(_))));
+    assert!(matches!(held.unlink(&mut diag), Ok(Cleaned::Removed(_))));
     assert!(!path.exists());
     let held = Held::bind(&plain(&path)).unwrap();
     std::fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
-    assert_eq!(held.close(&mut diag).unwrap(), Cleaned::Nothing);
+    assert_eq!(held.unlink(&mut diag).unwrap(), Cleaned::Nothing);
     UnixStream::connect(&path).unwrap();
 }
 

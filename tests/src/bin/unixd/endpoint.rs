@@ -1,13 +1,15 @@
 //! What the server has bound.
+#![allow(unsafe_code)] // descriptors that were handed over become owned
 
 use crate::Result;
 use crate::habits::Habits;
 use crate::server::remove;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::AddressFamily;
 use nix::sys::socket::{Backlog, SockFlag, SockType, bind, listen, socket};
 use scenarios::client::address;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
 /// Something bound.
@@ -46,6 +48,25 @@ impl AsFd for Endpoint {
             Endpoint::Datagram(socket) => socket.as_fd(),
         }
     }
+}
+
+/// Takes what sd_listen_fds(3) hands over.
+pub fn handed_over(habits: &Habits) -> Result<Vec<Endpoint>> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let count = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id()));
+    let wanted = habits.sockets.len();
+    if count.map(usize::try_from) != Some(Ok(wanted)) {
+        return Err(format!("{wanted} listeners are wanted, and {count:?} were handed over").into());
+    }
+    let take = |(fd, (kind, _)): (RawFd, &(SockType, _))| {
+        // SAFETY: the environment says that this one is ours, and nothing else has been opened yet.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        // As servers with an event loop do: their successors find it so, unless somebody puts it back.
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Endpoint::of(*kind, fd))
+    };
+    (3..).zip(&habits.sockets).map(take).collect()
 }
 
 /// Binds all paths, and listens.

@@ -10,6 +10,8 @@
 //! | `--run-on` | with `--refuse-stale`: lives on without the socket |
 //! | `--bind-temp-rename` | binds PATH.PID.tmp and renames it into place before it listens |
 //! | `--relative` | changes into the folder and binds the bare name |
+//! | `--activated` | binds nothing: serves on what `LISTEN_FDS` hands over, as many as it has PATHs |
+//! | `--finish` | SIGTERM: accepts nobody any more, and exits once those who were accepted have gone |
 //! | `--listen-after MS` | bound, and not listening yet, for so long |
 //! | `--fork-workers N` | workers inherit the first listener and go on with it when the main process is killed |
 //! | `--workers-unlink` | a worker that ends at SIGTERM unlinks the paths, as if it were the server |

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::churn::churn;
-use crate::endpoint::{Endpoint, bind_all};
+use crate::endpoint::{Endpoint, bind_all, handed_over};
 use crate::habits::{Habits, Keeper};
 use crate::hand_over::{execute_anew, give, take};
 use nix::errno::Errno;
@@ -30,7 +30,7 @@ pub fn start(habits: &Habits) -> Result<u8> {
     // Before any child or thread: a signal from now on waits for the loop.
     let signals = watched();
     signals.thread_block()?;
-    let endpoints = bind_all(habits)?;
+    let endpoints = if habits.activated { handed_over(habits)? } else { bind_all(habits)? };
     let mut children = Vec::new();
     if let Some(first) = endpoints.first().filter(|_| habits.workers > 0) {
         for _ in 0..habits.workers {
@@ -96,9 +96,13 @@ pub fn serve(habits: &Habits, mut endpoints: Vec<Endpoint>, mut children: Vec<Ch
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let began = Instant::now();
     let mut accepting = habits.workers == 0;
+    let mut finishing = false;
     let mut next_accept = began;
     let mut peers: Vec<Peer> = Vec::new();
     loop {
+        if finishing && peers.is_empty() {
+            return finish(habits, endpoints, &mut children);
+        }
         let left = habits.exit_after.map(|after| after.saturating_sub(began.elapsed()));
         if left == Some(Duration::ZERO) {
             return Ok(habits.exit_code);
@@ -139,6 +143,7 @@ pub fn serve(habits: &Habits, mut endpoints: Vec<Endpoint>, mut children: Vec<Ch
                 }
                 Signal::SIGUSR2 if habits.give.is_some() => give(&endpoints, habits.give.as_deref())?,
                 Signal::SIGTERM if habits.ignore_term => {}
+                Signal::SIGTERM if habits.finish => (accepting, finishing) = (false, true),
                 _ => {
                     drop(peers);
                     return finish(habits, endpoints, &mut children);
