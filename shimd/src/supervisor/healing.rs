@@ -261,6 +261,10 @@ impl Supervisor {
                     self.record_healed(name, *index, false);
                 }
                 Verdict::Stale => {
+                    // With its pin, the removal below would be answered like the one before.
+                    if let Some(pin) = socket.care.pin.take().and_then(Arc::into_inner) {
+                        pin.remove();
+                    }
                     let (auditor, path) = (std::cell::RefCell::new(&mut self.auditor), socket.path.clone());
                     let dead = |seen: &clean::Seen| nobody_listens(&mut auditor.borrow_mut(), &seen.path);
                     if let Err(e) = clean::remove_socket(&path, &dead) {

@@ -223,9 +223,12 @@ pub fn sweep_private(folder: &Path, allowed: &dyn Fn(&Seen) -> bool) -> Result<V
         }
         let Some((_held, seen)) = look(&fd, &path, &name)? else { continue };
         if seen.kind == Kind::Socket && allowed(&seen) {
-            unlinkat(&fd, name.as_os_str(), UnlinkatFlags::NoRemoveDir)
-                .map_err(|e| refused(&path, "remove it", e))?;
-            removed.push(path);
+            match unlinkat(&fd, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) => removed.push(path),
+                // Whoever moved it aside was not dead, and has just removed it.
+                Err(Errno::ENOENT) => {}
+                Err(e) => return Err(refused(&path, "remove it", e)),
+            }
         }
     }
     Ok(removed)
