@@ -1,6 +1,7 @@
 //! The daemon `shimd`, part by part: the pure core, the edge to the kernel, the store, the supervisor that
 //! runs the core's actions, and the control socket.
 
+pub mod bridge;
 pub mod check;
 pub mod core;
 pub mod daemon;

@@ -41,6 +41,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == "__exec") {
         shimd::sys::exec::trampoline();
     }
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == socket_audit::bridge::ARGUMENT) {
+        return shimd::bridge::main();
+    }
     match Cli::parse().command {
         Command::Run { detach } => shimd::daemon::run(detach),
         Command::Check(args) => shimd::check::run(&args),

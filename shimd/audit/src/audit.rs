@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::Peers;
+use crate::bridge::Bridge;
 use crate::cause::{Cause, cause, guess};
 use crate::dentry::{Dentry, DentryKind, Mounts};
 use crate::diag::Diag;
@@ -387,8 +388,18 @@ fn fate(
     }
 }
 
+/// The bridge that listens at the path, if what listens there is one.
+fn bridge_there(case: &Case, verdict: Verdict, holder: Option<&Process>, others: &[Party]) -> Option<Bridge> {
+    let at_path = match case.facts.there {
+        There::Own(Stage::Listening) if verdict == Verdict::Ok => holder,
+        There::Others(Stage::Listening) => others.first().and_then(|party| party.holder.as_ref()),
+        _ => None,
+    };
+    at_path.and_then(|process| Bridge::of(process.pid))
+}
+
 pub(crate) fn finding(expect: &Expect, case: Case, names: &mut Names, mounts: &mut Mounts) -> Finding {
-    let verdict = decide(&case.facts);
+    let mut verdict = decide(&case.facts);
     let mut others: Vec<Party> = Vec::new();
     others.extend(case.stranger().map(|stranger| names.party(stranger.clone())));
     others.extend(case.outsiders.iter().map(|outsider| names.party(outsider.clone())));
@@ -403,11 +414,23 @@ pub(crate) fn finding(expect: &Expect, case: Case, names: &mut Names, mounts: &m
             _ => (None, None),
         },
     };
-    let cause = fate(expect, &case, verdict, holder.as_ref(), mounts);
+    let bridge = bridge_there(&case, verdict, holder.as_ref(), &others);
+    if bridge.is_some() && verdict == Verdict::Ok {
+        // Where any listener will do: clients get through, and the file is still not the service's own.
+        verdict = Verdict::Replaced;
+    }
+    let (cause, reason) = match &bridge {
+        Some(bridge) => (None, bridge.words().into()),
+        None => {
+            let cause = fate(expect, &case, verdict, holder.as_ref(), mounts);
+            let reason = reason::reason(expect, &case, verdict, cause.as_ref(), holder.as_ref(), &others);
+            (cause, reason)
+        }
+    };
     Finding {
         path: expect.path.clone(),
         verdict,
-        reason: reason::reason(expect, &case, verdict, cause.as_ref(), holder.as_ref(), &others),
+        reason,
         cause,
         listener,
         holder,

@@ -19,6 +19,7 @@
 mod access;
 mod acl;
 mod audit;
+pub mod bridge;
 mod cause;
 mod dentry;
 mod diag;
@@ -47,6 +48,7 @@ pub use dentry::{Dentry, DentryKind, Mounts, look};
 pub use diag::Diag;
 pub use error::AuditError;
 pub use listener::{Listener, ListenerId, ListenerState, Name, SocketKind, Vfs};
+pub use locate::{FileError, file_of_listener, file_of_own};
 pub use procfs::Process;
 pub use queue::{Flow, Queue, Waiting};
 pub use reason::wedged_reason;

@@ -46,6 +46,11 @@ pub(crate) fn uid(pid: i32) -> Option<u32> {
     status(pid, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The real user of a process, which one that acts for others for a moment keeps.
+pub(crate) fn real_uid(pid: i32) -> Option<u32> {
+    status(pid, "Uid:")?.split_whitespace().next()?.parse().ok()
+}
+
 /// The groups of a process; none if it is gone.
 pub(crate) fn groups(pid: i32) -> Vec<u32> {
     let of = |field| status(pid, field).unwrap_or_default();
@@ -181,16 +186,18 @@ pub(crate) fn processes() -> Result<Vec<i32>, AuditError> {
     Ok(pids)
 }
 
-/// The number of a descriptor by which a process holds a socket; `None` where it holds it not, or this user may not know.
-pub fn descriptor_of(pid: i32, socket_inode: u64) -> Option<i32> {
+/// The number of a descriptor by which a process holds a socket; `None` if it holds none.
+///
+/// # Errors
+/// Why its descriptors cannot be read.
+pub fn descriptor_of(pid: i32, socket_inode: u64) -> Result<Option<i32>, Errno> {
     let mut found = None;
     each_descriptor(pid, |name, inode| {
         if inode == socket_inode {
             found = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
         }
-    })
-    .ok()?;
-    found
+    })?;
+    Ok(found)
 }
 
 /// Calls `each` with the inode of every socket that a process holds.

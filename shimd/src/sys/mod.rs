@@ -2,6 +2,7 @@
 //! behaviour a file; `unsafe` is allowed here, file by file, and nowhere else in the daemon.
 
 pub mod activation;
+pub mod as_peer;
 pub mod blame;
 pub mod cgroup;
 pub mod clean;
@@ -11,6 +12,7 @@ pub mod folder;
 pub mod identity;
 pub mod limits;
 pub mod lock;
+pub mod nameless;
 pub mod notify;
 pub mod pidfd;
 pub mod pin;

@@ -86,7 +86,7 @@ fn candidates(wanted: &Wanted, known: Option<ListenerId>) -> Result<Vec<Listener
 fn copy(pid: i32, socket_inode: u64) -> Result<Option<OwnedFd>, Errno> {
     // Before the look at its descriptors: they are this process's then, and no successor's of its number.
     let Ok(process) = PidFd::open(pid) else { return Ok(None) };
-    let Some(number) = procfs::descriptor_of(pid, socket_inode) else {
+    let Ok(Some(number)) = procfs::descriptor_of(pid, socket_inode) else {
         return match Path::new(&format!("/proc/{pid}/fd")).read_dir() {
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Err(Errno::EACCES),
             _ => Ok(None),
