@@ -5,6 +5,7 @@ use nu_plugin::{Plugin, PluginCommand};
 use crate::commands::{
     doctor::Doctor,
     events::Events,
+    heal::Heal,
     help::Overview,
     list::List,
     register::Register,
@@ -45,6 +46,7 @@ impl Plugin for Proc {
             Box::new(Stop),
             Box::new(Restart),
             Box::new(SocketCheck),
+            Box::new(Heal),
             Box::new(Events),
             Box::new(Doctor),
             Box::new(ResetFailed),

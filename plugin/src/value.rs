@@ -15,8 +15,8 @@ use nu_protocol::{
 use serde_json::Value as Json;
 use shimd_api::event::{DoctorRow, EventDetail, EventRow};
 use shimd_api::wire::{
-    ActionRow, ChangeRow, Culprit, InstanceRow, RestartRow, ServiceRow, ShimInfo, SocketRow, StateRow,
-    StatusRecord,
+    ActionRow, ChangeRow, Culprit, HealRow, InstanceRow, RestartRow, ServiceRow, ShimInfo, SocketRow,
+    StateRow, StatusRecord,
 };
 
 /// A wire type that has a form in Nushell.
@@ -53,6 +53,21 @@ pub fn key_columns(keys: &[&str], span: Span) -> PipelineMetadata {
 
 fn list<T: ToValue>(rows: &[T], span: Span) -> Value {
     Value::list(rows.iter().map(|row| row.to_value(span)).collect(), span)
+}
+
+impl ToValue for HealRow {
+    const KEYS: &'static [&'static str] = &["path", "outcome", "reason"];
+
+    fn to_value(&self, span: Span) -> Value {
+        Value::record(
+            record! {
+                "path" => text(&self.path, span),
+                "outcome" => text(self.outcome.as_str(), span),
+                "reason" => maybe(self.reason.as_deref(), text, span),
+            },
+            span,
+        )
+    }
 }
 
 impl ToValue for ChangeRow {

@@ -35,6 +35,7 @@ mod one_daemon_per_home;
 mod ordinary_user;
 mod own_socket_put_back;
 mod plugin_starts_daemon;
+mod proc_heal_bridges_a_ghost;
 mod publish;
 mod publish_gapless;
 mod random_removals_never_green;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         depends_on::trials(),
         notify_and_marker::trials(),
         sigkill_daemon_adopts::trials(),
+        proc_heal_bridges_a_ghost::trials(),
         random_removals_never_green::trials(),
         relink_of_closed_listener::trials(),
         relink_spares_a_reload::trials(),

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod events;
+pub mod heal;
 pub mod help;
 pub mod list;
 pub mod register;

@@ -257,7 +257,7 @@ fn told(mut rows: PipelineData, blind: &[String], span: Span) -> PipelineData {
 }
 
 /// What cannot be a service's name is a path, or the name of an abstract socket.
-fn is_path(name: &str) -> bool {
+pub(super) fn is_path(name: &str) -> bool {
     name.contains('/') || name.starts_with(['@', '~'])
 }
 

@@ -166,6 +166,40 @@ pub struct SocketRow {
     pub relinked: u64,
 }
 
+/// One row of `socket.heal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealRow {
+    /// The absolute path.
+    pub path: String,
+    /// What was done: `relinked`, `bridged` or `not_possible`.
+    pub outcome: HealOutcome,
+    /// How it stands, or why nothing was done.
+    pub reason: Option<String>,
+}
+
+/// What was done for a lost socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealOutcome {
+    /// Its file was linked back: nothing else is to be done.
+    Relinked,
+    /// A bridge stands at the path until the service is restarted.
+    Bridged,
+    /// Nothing.
+    NotPossible,
+}
+
+impl HealOutcome {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HealOutcome::Relinked => "relinked",
+            HealOutcome::Bridged => "bridged",
+            HealOutcome::NotPossible => "not_possible",
+        }
+    }
+}
+
 /// The live instance, in `service.status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceRow {

@@ -160,6 +160,14 @@ pub(super) const METHODS: &[Method] = &[
         errors: &[kind::UNKNOWN_SERVICE],
     },
     Method {
+        name: "socket.heal",
+        summary: "Put lost sockets back: link their file back, else bridge to the listener; of services or any paths",
+        params: &[NAME, NAMES, Param { name: "paths", of: Type::Texts, about: "absolute paths" }],
+        names: Names::AtMostOne("name", "names"),
+        result: ("sockets", Type::Records("HealRow")),
+        errors: &[kind::UNKNOWN_SERVICE],
+    },
+    Method {
         name: "event.list",
         summary: "What happened, the oldest first",
         params: &[

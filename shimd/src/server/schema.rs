@@ -25,6 +25,8 @@ pub(super) enum Type {
     /// A word of `shimd_api::event::EventKind`.
     EventKind,
     EventKinds,
+    /// A word of `shimd_api::wire::HealOutcome`.
+    HealOutcome,
     /// A service spec: its fields are the contract's, and unknown ones are kept.
     Spec,
     Specs,
@@ -179,6 +181,14 @@ pub(super) const RECORDS: &[(&str, &[Field])] = &[
         ],
     ),
     (
+        "HealRow",
+        &[
+            field("path", Type::Text, "the absolute path"),
+            field("outcome", Type::HealOutcome, "what was done"),
+            maybe("reason", Type::Text, "how it stands, or why nothing was done"),
+        ],
+    ),
+    (
         "Culprit",
         &[
             field("pid", Type::Pid, "its process id at the time"),
@@ -275,6 +285,7 @@ impl Type {
                 "type": "string", "enum": ["inactive", "starting", "running", "stopping", "backoff", "failed"]
             }),
             Type::EventKind => json!({"type": "string", "enum": EVENT_KINDS}),
+            Type::HealOutcome => json!({"type": "string", "enum": ["relinked", "bridged", "not_possible"]}),
             Type::EventKinds => json!({"type": "array", "items": Type::EventKind.schema()}),
             Type::Spec => json!({
                 "type": "object",
@@ -301,7 +312,7 @@ impl Type {
             Type::Count | Type::Nanoseconds | Type::Pid => {
                 (!value.is_u64()).then_some("must be a whole number, zero or more")
             }
-            Type::Text | Type::Time | Type::Status | Type::EventKind => {
+            Type::Text | Type::Time | Type::Status | Type::EventKind | Type::HealOutcome => {
                 (!value.is_string()).then_some("must be a string")
             }
             Type::EventKinds => {
@@ -362,6 +373,7 @@ mod tests {
             Type::Time => json!("2026-01-01T00:00:00Z"),
             Type::Status => json!("running"),
             Type::EventKind => json!("state"),
+            Type::HealOutcome => json!("bridged"),
             Type::EventKinds => json!(["state"]),
             Type::Spec | Type::OpenRpc => json!({"name": "x"}),
             Type::Specs => json!([{"name": "x"}]),
@@ -400,6 +412,7 @@ mod tests {
         same::<wire::RestartRow>("RestartRow");
         same::<wire::StateRow>("StateRow");
         same::<wire::SocketRow>("SocketRow");
+        same::<wire::HealRow>("HealRow");
         same::<wire::Culprit>("Culprit");
         same::<wire::LogRow>("LogRow");
         same::<wire::ShimInfo>("ShimInfo");

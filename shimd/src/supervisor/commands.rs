@@ -122,6 +122,10 @@ impl Supervisor {
             }
             "service.logs" => self.tail(&given, reply),
             "socket.check" => self.check(given, reply),
+            "socket.heal" => match self.named(&given) {
+                Ok(names) => self.heal_on_demand(names, given.paths, reply),
+                Err(e) => answer(reply, Err(e)),
+            },
             "shim.shutdown" => self.shut_down(given.stop_services, reply),
             _ => {
                 let result = self.look_up(&method, &given);

@@ -100,8 +100,19 @@ enum Done {
     Exchanged,
 }
 
+/// Why a dentry was not linked back.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLinked {
+    /// There is nothing to link it back from.
+    #[error("{0}")]
+    NoPin(String),
+    /// It could not be.
+    #[error(transparent)]
+    Refused(LinkError),
+}
+
 /// Whether a finding is one that can be healed.
-fn is_lost(finding: &Finding) -> bool {
+pub fn is_lost(finding: &Finding) -> bool {
     match finding.verdict {
         Verdict::Dangling => true,
         Verdict::Replaced => is_dead_file(finding),
@@ -172,14 +183,34 @@ impl Supervisor {
 
     /// Puts a lost dentry back, or falls to the next means. True if clients can connect again.
     pub(super) fn heal(&mut self, name: &Arc<str>, index: usize, finding: &Finding) -> bool {
-        let now = Instant::now();
-        let Some(service) = self.services.get_mut(name) else { return false };
-        let on_missing = service.live_spec().on_missing;
-        let Some(socket) = service.sockets.get_mut(index) else { return false };
-        if on_missing == OnMissing::Restart {
+        let Some(service) = self.services.get(name) else { return false };
+        if service.live_spec().on_missing == OnMissing::Restart {
             self.lost(name, index, "on_missing: restart");
             return false;
         }
+        match self.link_back(name, index, finding) {
+            Ok(()) => true,
+            Err(NotLinked::NoPin(why)) => {
+                self.lost(name, index, &why);
+                false
+            }
+            Err(NotLinked::Refused(e)) => {
+                self.not_healed(name, index, &e);
+                false
+            }
+        }
+    }
+
+    /// Links a lost dentry back from its pin.
+    pub(super) fn link_back(
+        &mut self,
+        name: &Arc<str>,
+        index: usize,
+        finding: &Finding,
+    ) -> Result<(), NotLinked> {
+        let none = || NotLinked::NoPin("it has no pin".to_owned());
+        let service = self.services.get_mut(name).ok_or_else(none)?;
+        let socket = service.sockets.get_mut(index).ok_or_else(none)?;
         let ino = finding.listener.as_ref().and_then(|l| l.vfs).map(|vfs| vfs.ino);
         if socket.care.pin.is_none() {
             // Lost while no daemon ran: the last one's pin is there.
@@ -188,14 +219,10 @@ impl Supervisor {
         }
         let pin = socket.care.pin.clone().filter(|pin| ino.is_some_and(|ino| pin.is_of(ino)));
         let Some(pin) = pin else {
-            let why = match &socket.care.unpinned {
-                Some(why) => why.to_string(),
-                None => "it has no pin".to_owned(),
-            };
-            self.lost(name, index, &why);
-            return false;
+            let why = socket.care.unpinned.as_ref().map(ToString::to_string);
+            return Err(why.map_or_else(none, NotLinked::NoPin));
         };
-        socket.care.patience.used(now);
+        socket.care.patience.used(Instant::now());
         let put_back = match finding.verdict {
             Verdict::Replaced => {
                 let auditor = &mut self.auditor;
@@ -204,16 +231,8 @@ impl Supervisor {
             }
             _ => pin.link_back(&socket.path).map(Done::Linked),
         };
-        match put_back {
-            Ok(done) => {
-                self.healed(name, index, &done);
-                true
-            }
-            Err(e) => {
-                self.not_healed(name, index, &e);
-                false
-            }
-        }
+        self.healed(name, index, &put_back.map_err(NotLinked::Refused)?);
+        Ok(())
     }
 
     /// The short way for the plain case: the file of a socket that was in order is gone, and fanotify says that another

@@ -15,6 +15,7 @@ mod doctor;
 mod effects;
 pub(crate) mod ending;
 mod events;
+mod heal;
 mod healing;
 pub(crate) mod patience;
 pub(crate) mod pins;

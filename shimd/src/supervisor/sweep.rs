@@ -4,6 +4,7 @@
 //! at a declared path                         without --clean                     with --clean
 //! a socket, its listener is held by          ended                               ended
 //!   a leftover of this service
+//! a socket, a bridge of ours listens         ended                               ended
 //! a socket, a process outside listens        refused, the pid named              ended
 //!   … on a path that kill_other names        ended                               ended
 //! nothing, a listener bound this name once   left alone                          ended
@@ -26,12 +27,14 @@ use std::time::Duration;
 
 use shimd_api::place::generation_of;
 use shimd_api::spec::{SocketMode, Spec};
+use socket_audit::bridge::Bridge;
 use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, procfs};
 
 use super::activation;
 use super::ending;
 use super::pins::nobody_listens;
 use super::service::CleanReport;
+use crate::bridge;
 use crate::sys::activation::BindError;
 use crate::sys::clean::{self, CleanError, Cleaned};
 use crate::sys::folder::{self, FolderError};
@@ -202,7 +205,7 @@ pub fn run_beside(plan: &Sweep) -> (CleanReport, Result<(), SweepError>) {
 fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
     let mut auditor = Auditor::new()?;
     // Whoever stays, and whatever is never removed, is told before anything is touched.
-    let victims = holders(plan, &mut auditor)?;
+    let found = holders(plan, &mut auditor)?;
     for socket in plan.sockets.iter().filter(|s| !s.optional && s.path.is_absolute()) {
         clean::look_first(&socket.path)
             .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
@@ -211,7 +214,7 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
         folder::ensure_folder(parent, plan.owner, 0o755)
             .map_err(|source| SweepError::Folder { field: socket.field.clone(), source })?;
     }
-    end_holders(plan, victims, &mut auditor, report)?;
+    end_holders(plan, found, &mut auditor, report)?;
     for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
         let kept = plan.stay.iter().find(|(path, _)| *path == socket.path);
         if kept.is_some_and(|(path, id)| activation::is_at(&mut auditor, path, *id)) {
@@ -235,43 +238,57 @@ fn remove_marker(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepErro
 /// next round.
 fn end_holders(
     plan: &Sweep,
-    mut victims: Vec<i32>,
+    mut found: Found,
     auditor: &mut Auditor,
     report: &mut CleanReport,
 ) -> Result<(), SweepError> {
     for _round in 0..ROUNDS {
-        if victims.is_empty() {
+        for (bridge, listener) in &found.bridges {
+            bridge::retire(bridge, *listener);
+        }
+        if found.victims.is_empty() {
             break;
         }
-        let mut held = ending::hold(&victims);
+        let mut held = ending::hold(&found.victims);
         // One that was seen may have ended by itself before it was held, and its number be another's by now.
-        let still = holders(plan, auditor)?;
+        let still = holders(plan, auditor)?.victims;
         held.retain(|process| still.contains(&process.pid()));
         for pid in ending::end_processes(&held, plan.signal, plan.timeout) {
             if !report.killed.contains(&pid) {
                 report.killed.push(pid);
             }
         }
-        victims = holders(plan, auditor)?;
+        found = holders(plan, auditor)?;
     }
     Ok(())
 }
 
+/// Who is in the way.
+#[derive(Default)]
+struct Found {
+    /// Processes to be ended, in order.
+    victims: Vec<i32>,
+    /// Our own bridges to listeners that have lost their files, each with its listener.
+    bridges: Vec<(Bridge, ListenerId)>,
+}
+
 /// Who is to be ended, in order.
-fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Vec<i32>, SweepError> {
+fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Found, SweepError> {
     let asked: Vec<Asked> = plan.asked().filter(Asked::has_something).collect();
     if asked.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Found::default());
     }
     let nobodys = |a: &Asked| Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(a.path) };
     let findings = auditor.audit(&asked.iter().map(nobodys).collect::<Vec<_>>());
-    let mut victims = Vec::new();
+    let Found { mut victims, mut bridges } = Found::default();
     for (asked, finding) in asked.iter().zip(findings) {
         for party in &finding.others {
             if plan.held.contains(&party.listener.id()) {
                 // Of one that we keep, only who else has it open is of interest.
                 let pids = party.pids.iter().filter(|pid| !is_untouchable(**pid));
                 victims.extend(pids.filter(|pid| asked.end || is_leftover(plan, **pid)));
+            } else if let Some(bridge) = party.pids.iter().find_map(|pid| bridge::ours(*pid, asked.path)) {
+                bridges.push((bridge, party.listener.id()));
             } else {
                 judge(plan, asked, party, Place::of(party, &finding, asked.path), &mut victims)?;
             }
@@ -280,7 +297,7 @@ fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Vec<i32>, SweepError> 
     victims.extend(known_holders(plan)?);
     victims.sort_unstable();
     victims.dedup();
-    Ok(victims)
+    Ok(Found { victims, bridges })
 }
 
 /// A path, and what is to become of who listens there.
