@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("activate_hand_over::what_lies_there", &[Need::Daemon], what_lies_there),
         scenario("activate_hand_over::ends_at_once", &[Need::Daemon], ends_at_once),
         scenario("activate_hand_over::another_spec", &[Need::Daemon], another_spec),
+        scenario("activate_hand_over::as_it_was_when_fresh", &[Need::Daemon], fresh),
     ]
 }
 
@@ -145,5 +146,20 @@ fn another_spec(world: &World) -> Result {
     restart(specs::unixd_on(world, "web", &["b.sock"], &[]))?;
     let pid = ping(&world.socket("web", "b.sock"))?;
     ensure!(world.service("web")?.pid("pid")? == pid, "it answers by itself");
+    Ok(())
+}
+
+/// The server makes its listener non-blocking, as one with an event loop does: the next instance finds it blocking.
+fn fresh(world: &World) -> Result {
+    world.start_daemon()?;
+    let seen = world.file("flags").display().to_string();
+    let run = format!("grep flags: /proc/$$/fdinfo/3 >>{seen}; exec \"$0\" --activated x");
+    let exec = json!({"exec": ["/bin/sh", "-c", run, world.unixd()]});
+    world.up(&specs::with(specs::activated(world, "web", &["rpc.sock"], &[]), exec))?;
+    let restarted = world.rpc("service.restart", json!({"name": "web"}))?;
+    ensure!(restarted.only()?.text("outcome")? == "restarted", "{restarted}");
+    let flags = fs::read_to_string(&seen)?;
+    let flags: Vec<&str> = flags.lines().collect();
+    ensure!(flags == ["flags:\t02", "flags:\t02"], "O_RDWR alone: {flags:?}");
     Ok(())
 }

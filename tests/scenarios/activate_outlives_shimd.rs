@@ -54,6 +54,7 @@ fn taken_back(world: &World) -> Result {
     for client in waiting {
         ensure!(pong(client)? != old, "the next instance answers");
     }
+    world.wait_status("web", "running", SOON)?;
     ensure!(inode(world)? == before, "the same listener still");
     ensure!(said(world)?.is_empty(), "nothing was lost: {:?}", said(world)?);
     Ok(())

@@ -130,6 +130,8 @@ pub fn is_activated(socket: &SocketSpec) -> bool {
 pub struct Plan {
     sweep: Sweep,
     wants: Vec<Listener>,
+    /// For a second instance.
+    beside: bool,
 }
 
 /// One socket of it.
@@ -147,7 +149,7 @@ struct Listener {
 /// new one is left.
 pub fn prepare(mut plan: Plan) -> (CleanReport, Result<(), SweepError>) {
     if plan.wants.is_empty() {
-        return sweep::run(&plan.sweep);
+        return if plan.beside { sweep::run_beside(&plan.sweep) } else { sweep::run(&plan.sweep) };
     }
     let asked = Auditor::new().and_then(|auditor| Ok((auditor, Diag::open()?)));
     let (mut auditor, mut diag) = match asked {
@@ -158,6 +160,10 @@ pub fn prepare(mut plan: Plan) -> (CleanReport, Result<(), SweepError>) {
     for want in &mut plan.wants {
         let Some(old) = &want.held else { continue };
         held.push(old.id());
+        if plan.beside {
+            fit.push((want.wanted.path.clone(), old.id()));
+            continue;
+        }
         let why = if !old.will_do(&want.wanted) {
             "it is to be of another type"
         } else if old.listening(&mut diag).is_none() {
@@ -172,7 +178,18 @@ pub fn prepare(mut plan: Plan) -> (CleanReport, Result<(), SweepError>) {
         want.held = None;
     }
     plan.sweep.leave(held, fit);
-    let (mut report, swept) = sweep::run(&plan.sweep);
+    let (mut report, swept) = if plan.beside {
+        let (beside, left) = sweep::run_beside(&plan.sweep);
+        // The way is made for what the instance that serves does not have yet.
+        let new: Vec<&Path> =
+            plan.wants.iter().filter(|w| w.held.is_none()).map(|w| w.wanted.path.as_path()).collect();
+        plan.sweep.only(&new);
+        let (mut report, swept) = sweep::run(&plan.sweep);
+        report.removed.extend(beside.removed);
+        (report, left.and(swept))
+    } else {
+        sweep::run(&plan.sweep)
+    };
     let result = swept.and_then(|()| {
         for want in plan.wants {
             let (field, old) = (want.field.clone(), want.held.as_ref().map(|held| held.id()));
@@ -197,6 +214,13 @@ pub fn prepare(mut plan: Plan) -> (CleanReport, Result<(), SweepError>) {
 fn listen(want: Listener, auditor: &mut Auditor) -> Result<Kept, activation::BindError> {
     let Listener { declared, wanted, held, pin, mut missed, .. } = want;
     if let Some(held) = held {
+        if !held.will_do(&wanted) {
+            return Err(activation::BindError::InUse {
+                path: wanted.path,
+                what: "the instance that serves has a socket of another type here".into(),
+                fix: "restart it without --gapless",
+            });
+        }
         let linked_back = || pin.as_ref().is_some_and(|pin| pin.link_back(&wanted.path).is_ok());
         if !is_at(auditor, &wanted.path, held.id()) && !linked_back() {
             missed = Some("its dentry was lost, and there was no pin to put it back from".into());
@@ -220,12 +244,12 @@ pub fn is_at(auditor: &mut Auditor, path: &Path, listener: ListenerId) -> bool {
 }
 
 impl Supervisor {
-    /// Lets go of the listeners that the spec no longer names; before the service's sockets become the new spec's.
+    /// Lets go of the listeners that the spec no longer names, of the instance if one lives.
     pub(super) fn release_unwanted(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get(name) else { return };
-        let activated = service.spec.sockets.iter().filter(|s| is_activated(s));
-        let paths: BTreeSet<PathBuf> =
-            activated.map(|socket| service.spec.socket_path(&self.root, socket)).collect();
+        let spec = service.live_spec();
+        let activated = spec.sockets.iter().filter(|s| is_activated(s));
+        let paths: BTreeSet<PathBuf> = activated.map(|socket| spec.socket_path(&self.root, socket)).collect();
         let gone = self.activation.release(name, |kept| paths.contains(kept.held.path()));
         if !gone.is_empty() {
             self.drop_pins(name);
@@ -234,8 +258,10 @@ impl Supervisor {
     }
 
     /// What the clean before a spawn has to see to, beside the sweep.
-    pub(super) fn activation_plan(&mut self, name: &Arc<str>, sweep: Sweep) -> Plan {
-        let Some(service) = self.services.get(name) else { return Plan { sweep, wants: Vec::new() } };
+    /// `beside`: of an instance that serves, which is not to be touched.
+    pub(super) fn activation_plan(&mut self, name: &Arc<str>, sweep: Sweep, beside: bool) -> Plan {
+        let none = Vec::new();
+        let Some(service) = self.services.get(name) else { return Plan { sweep, wants: none, beside } };
         let spec = service.spec.clone();
         let sockets = spec.sockets.iter().enumerate().filter(|(_, socket)| is_activated(socket));
         let wants = sockets.map(|(i, socket)| {
@@ -250,7 +276,7 @@ impl Supervisor {
                 wanted: activation::wanted(&spec, socket, path, owner_of(&spec)),
             }
         });
-        Plan { wants: wants.collect(), sweep }
+        Plan { wants: wants.collect(), sweep, beside }
     }
 
     /// Keeps the listeners that a clean gave.
@@ -267,13 +293,18 @@ impl Supervisor {
             }
         }
         if !listeners.is_empty() {
-            let kept = listeners.into_iter().map(|(kept, _)| Kept { anew: None, ..kept }).collect();
-            self.activation.kept.insert(name.clone(), kept);
+            let kept = self.activation.kept.entry(name.clone()).or_default();
+            kept.retain(|old| listeners.iter().all(|(new, _)| new.held.path() != old.held.path()));
+            kept.extend(listeners.into_iter().map(|(kept, _)| Kept { anew: None, ..kept }));
         }
     }
 
-    /// What an instance is handed, in the spec's order.
-    pub(super) fn listeners_of(&self, name: &Arc<str>) -> Result<Vec<(Listen, Arc<Held>)>, String> {
+    /// What an instance is handed, in the spec's order. `beside` one that serves: as that one has left them.
+    pub(super) fn listeners_of(
+        &self,
+        name: &Arc<str>,
+        beside: bool,
+    ) -> Result<Vec<(Listen, Arc<Held>)>, String> {
         let Some(service) = self.services.get(name) else { return Ok(Vec::new()) };
         let activated = service.spec.sockets.iter().filter(|s| is_activated(s));
         let handed = activated.map(|socket| {
@@ -281,6 +312,9 @@ impl Supervisor {
             let held = self.activation.held(name, &path);
             let held =
                 held.ok_or_else(|| format!("{}: nothing was bound here; start it again", path.display()))?;
+            if !beside {
+                held.refresh(socket.backlog).map_err(|errno| format!("{}: {errno}", path.display()))?;
+            }
             Ok((Listen { name: activation::fd_name(&socket.path), backlog: socket.backlog }, held.clone()))
         });
         handed.collect()
@@ -309,7 +343,8 @@ impl Supervisor {
         for name in names {
             let Some(service) = self.services.get(&name) else { continue };
             let spec = service.live_spec().clone();
-            let owners = service.instance.as_ref().map(|i| i.tree.pids_now()).unwrap_or_default();
+            let instances = [service.instance.as_ref(), service.second.instance.as_ref()];
+            let owners: Vec<i32> = instances.into_iter().flatten().flat_map(|i| i.tree.pids_now()).collect();
             let wanted_up = service.machine.want == Want::Up;
             let mut kept = Vec::new();
             for socket in spec.sockets.iter().filter(|s| is_activated(s)) {

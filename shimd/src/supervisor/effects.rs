@@ -16,7 +16,7 @@ use super::clock::Alarm;
 use super::publish::own_paths;
 use super::service::{CleanReport, Instance};
 use super::socket::{Socket, declared};
-use super::sweep::{self, Sweep, SweepError};
+use super::sweep::{Sweep, SweepError};
 use super::{Message, Supervisor};
 use crate::core::machine::{Event, Phase, Sign};
 use crate::logs::Limits;
@@ -86,7 +86,7 @@ impl Supervisor {
         self.watch_changed |= old.iter().map(|s| &s.path).ne(service.sockets.iter().map(|s| &s.path));
         let plan = Sweep::plan(&spec, &self.root, &self.tag, known, force);
         let generation = service.generation;
-        let plan = self.activation_plan(name, plan);
+        let plan = self.activation_plan(name, plan, false);
         self.effect(name, generation, async move {
             match tokio::task::spawn_blocking(move || activation::prepare(plan)).await {
                 Ok((report, Ok(()))) => Outcome::Cleaned(report),
@@ -99,9 +99,11 @@ impl Supervisor {
     /// Makes way for a second instance: nothing of the one that serves is touched.
     pub(super) fn clean_beside(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get(name) else { return };
+        let generation = service.generation;
         let plan = Sweep::plan(&service.spec, &self.root, &self.tag, Vec::new(), false);
-        self.effect(name, service.generation, async move {
-            match tokio::task::spawn_blocking(move || sweep::run_beside(&plan)).await {
+        let plan = self.activation_plan(name, plan, true);
+        self.effect(name, generation, async move {
+            match tokio::task::spawn_blocking(move || activation::prepare(plan)).await {
                 Ok((report, Ok(()))) => Outcome::Cleaned(report),
                 Ok((report, Err(e))) => Outcome::CleanFailed(report, e),
                 Err(e) => Outcome::CleanFailed(CleanReport::default(), SweepError::Task(e.to_string())),
@@ -128,7 +130,7 @@ impl Supervisor {
         let cgroups = self.cgroups.as_ref().ok().cloned();
         let files = self.logs.open(name, limits(&spec));
         let plan = exec_plan(&spec, &self.root, generation, &mark, self.notify.as_ref().map(Notify::address));
-        let handed = self.listeners_of(name);
+        let handed = self.listeners_of(name, beside);
         let store = self.store.clone();
         let name_owned = name.clone();
         self.spawning += 1;

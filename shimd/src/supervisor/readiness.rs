@@ -1,18 +1,31 @@
 //! What an instance says of itself: READY=1, and its ready marker.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use shimd_api::spec::Spec;
 
 use super::Supervisor;
+use super::activation::is_activated;
 use super::service::{Instance, Service};
 use super::socket::{MISSING, Socket};
 use crate::sys::notify;
+
+/// How long an instance lives before it is said to run, where nothing else tells: one that cannot start has mostly ended
+/// by then.
+const ALIVE: Duration = Duration::from_millis(100);
 
 /// Whether an instance has said that it is ready, in each way that its spec asks for.
 pub fn said_ready(spec: &Spec, notified: bool, root: &Path) -> bool {
     (notified || !spec.ready.notify)
         && (spec.ready.marker.is_none() || spec.marker_path(root).symlink_metadata().is_ok())
+}
+
+/// An instance that declares nothing to look at, or only what listened before it began, runs when it has lived for a
+/// moment.
+pub fn outlived(spec: &Spec, spawned: Option<Instant>) -> bool {
+    let silent = spec.sockets.iter().all(is_activated) && !spec.ready.notify && spec.ready.marker.is_none();
+    !silent || spawned.is_none_or(|at| at.elapsed() >= ALIVE)
 }
 
 /// Why clients cannot reach these sockets, or what their instance has not said; `None` where all is well.

@@ -14,7 +14,7 @@ use super::Supervisor;
 use super::clock::Alarm;
 use super::effects::drop_cgroup;
 use super::publish::remove_dead;
-use super::readiness::{said_ready, unreached};
+use super::readiness::{outlived, said_ready, unreached};
 use super::reasons::Reason;
 use super::service::{Instance, Service};
 use super::socket::{Socket, audit_kind};
@@ -43,7 +43,8 @@ pub struct Second {
 
 impl Second {
     fn serves(&self, root: &std::path::Path) -> bool {
-        let ready = |i: &Instance| said_ready(&i.spec, self.notified, root);
+        let ready =
+            |i: &Instance| said_ready(&i.spec, self.notified, root) && outlived(&i.spec, self.spawned);
         self.instance.as_ref().is_some_and(ready) && self.sockets.iter().all(|s| s.own.is_none() || s.is_ok())
     }
 
@@ -146,6 +147,8 @@ impl Supervisor {
                 (socket.spell, socket.care) = (old.spell.clone(), old.care.of_the_next());
             }
         }
+        // What is left of the pins are those of listeners that go on: the other has them now.
+        second.sockets.iter_mut().for_each(|s| s.care.pin = None);
         // One that is being spawned is the last generation.
         service.current = service.instance.as_ref().map_or(service.generation, |i| i.generation);
         self.watch_changed = true;
@@ -165,6 +168,7 @@ impl Supervisor {
                 service.times.serving = Some(Instant::now());
                 service.second.failed = None;
                 self.store_listeners(name);
+                self.release_unwanted(name);
             }
             (None, Some(Beside::Preparing)) => service.second.failed = None,
             _ => {}

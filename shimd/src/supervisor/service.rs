@@ -16,9 +16,9 @@ use crate::sys::identity::Identity;
 use crate::sys::tree::Tree;
 use crate::sys::watch::Change;
 
-use super::activation::{Kept, Owners, is_activated};
+use super::activation::{Kept, Owners};
 use super::clock::nanos;
-use super::readiness::{said_ready, unreached};
+use super::readiness::{outlived, said_ready, unreached};
 use super::second::Second;
 use super::socket::{Socket, audit_kind, declared};
 
@@ -186,15 +186,9 @@ impl Service {
 
     /// Whether clients can reach it: every socket, and the readiness that the spec asks for.
     pub fn serves(&self, root: &std::path::Path) -> bool {
-        self.sockets.iter().all(Socket::is_ok) && self.said_ready(root) && self.outlived_its_start()
-    }
-
-    /// A service that declares nothing to look at, or only what listened before it began, runs when it has lived for a moment.
-    fn outlived_its_start(&self) -> bool {
-        let spec = self.live_spec();
-        let silent =
-            spec.sockets.iter().all(is_activated) && !spec.ready.notify && spec.ready.marker.is_none();
-        !silent || self.times.spawned.is_none_or(|at| at.elapsed() >= ALIVE)
+        self.sockets.iter().all(Socket::is_ok)
+            && self.said_ready(root)
+            && outlived(self.live_spec(), self.times.spawned)
     }
 
     fn said_ready(&self, root: &std::path::Path) -> bool {
@@ -284,7 +278,3 @@ impl Service {
         self.sockets.iter().map(|s| s.row(&self.name)).collect()
     }
 }
-
-/// How long a service without sockets, marker and notification lives before it is said to run: one that cannot
-/// start has mostly ended by then.
-const ALIVE: std::time::Duration = std::time::Duration::from_millis(100);

@@ -169,6 +169,12 @@ impl Sweep {
         (self.held, self.stay) = (held, stay);
     }
 
+    /// The same for these paths alone.
+    pub fn only(&mut self, paths: &[&Path]) {
+        self.sockets.retain(|s| paths.contains(&s.path.as_path()));
+        self.kill_other.clear();
+    }
+
     fn folders(&self) -> impl Iterator<Item = (&Declared, &Path)> {
         self.sockets.iter().filter_map(|s| Some((s, s.path.parent()?))).filter(|(s, _)| s.path.is_absolute())
     }
