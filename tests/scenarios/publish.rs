@@ -23,7 +23,7 @@ pub fn trials() -> Vec<Trial> {
 pub fn spec(world: &World, name: &str, options: &[&str]) -> Value {
     specs::with(
         specs::unixd(world, name, options),
-        json!({"sockets": [{"path": "rpc.sock", "mode": "publish"}]}),
+        json!({"sockets": [{"path": "rpc.sock", "mode": "publish"}], "on_missing": "relink"}),
     )
 }
 
@@ -105,8 +105,7 @@ fn stranger(world: &World) -> Result {
 
 fn lost_name(world: &World) -> Result {
     world.start_daemon()?;
-    let relink = json!({"on_missing": "relink"});
-    let pid = world.up(&specs::with(spec(world, "web", &[]), relink))?;
+    let pid = world.up(&spec(world, "web", &[]))?;
     let public = world.socket("web", "rpc.sock");
     for _ in 0..3 {
         fs::remove_file(&public)?;

@@ -189,8 +189,13 @@ impl Supervisor {
             service.old_gone.get_or_insert_with(Instant::now);
         }
         // A dead socket's file may be removed and its file system unmounted.
-        let own = |s: Socket| s.own.map(|own| own.path);
-        remove_dead(std::mem::take(&mut second.sockets).into_iter().filter_map(own).collect());
+        let rests = matches!(service.machine.phase, Phase::Inactive | Phase::Failed | Phase::Backoff);
+        let names = |s: Socket| {
+            // With no other instance there or on its way, the public name may be this one's.
+            let public = rests.then_some(s.path);
+            s.own.into_iter().flat_map(move |own| [Some(own.path), public.clone()]).flatten()
+        };
+        remove_dead(std::mem::take(&mut second.sockets).into_iter().flat_map(names).collect());
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
         service.intent = Some(self.store.submit(gone));
         drop_cgroup(instance.tree);

@@ -225,7 +225,7 @@ pub fn sweep_private(folder: &Path, allowed: &dyn Fn(&Seen) -> bool) -> Result<V
         if seen.kind == Kind::Socket && allowed(&seen) {
             match unlinkat(&fd, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) => removed.push(path),
-                // Whoever moved it aside was not dead, and has just removed it.
+                // It was no crash's: the removal that had moved it aside is through.
                 Err(Errno::ENOENT) => {}
                 Err(e) => return Err(refused(&path, "remove it", e)),
             }
