@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("publish_gapless::new_one_fails_old_keeps_serving", &[Need::Daemon], new_one_fails),
         scenario("publish_gapless::daemon_killed", &[Need::Daemon], daemon_killed),
         scenario("publish_gapless::commands_cross", &[Need::Daemon], commands_cross),
+        scenario("publish_gapless::activate_too", &[Need::Daemon], activate_too),
         scenario("publish_gapless::refused_for_bind", &[Need::Daemon, Need::Nushell], refused),
     ]
 }
@@ -233,6 +234,37 @@ fn commands_cross(world: &World) -> Result {
         world.rpc("service.start", json!({"name": "web"}))?;
         alone(world, "web")?;
     }
+    Ok(())
+}
+
+/// Sockets of the mode `activate` are both instances' for a while.
+fn activate_too(world: &World) -> Result {
+    world.start_daemon()?;
+    let mut pid = world.up(&specs::activated(world, "web", &["rpc.sock"], &["--finish", "--tag", "web"]))?;
+    let public = world.socket("web", "rpc.sock");
+    let asked = beside_clients(&public, 3, || {
+        for _ in 0..10 {
+            let row = restart(world, "web")?;
+            ensure!(row.text("outcome")? == "restarted" && row.pid("old_pid")? == pid, "{row}");
+            ensure!(row.pid("new_pid")? != pid && !processes::alive(pid), "{row}");
+            pid = row.pid("new_pid")?;
+        }
+        Ok(())
+    })?;
+    ensure!(asked > 500, "only {asked} answers");
+    ensure!(alone(world, "web")? == pid, "the last new one serves");
+    let row = world.rpc("socket.check", json!({"name": "web"}))?.only()?.clone();
+    ensure!(row.text("verdict")? == "ok" && row.pid("pid")? == pid, "{row}");
+
+    let bad = specs::activated(
+        world,
+        "web",
+        &["rpc.sock"],
+        &["--tag", "web", "--exit-after", "0", "--exit-code", "3"],
+    );
+    world.register(&bad)?;
+    let row = restart(world, "web")?;
+    ensure!(row.text("outcome")? == "failed" && alone(world, "web")? == pid, "{row}");
     Ok(())
 }
 

@@ -50,7 +50,8 @@ impl Second {
 
     fn trouble(&self, root: &std::path::Path) -> Option<String> {
         let spec = &self.instance.as_ref()?.spec;
-        let why = unreached(&self.sockets, said_ready(spec, self.notified, root), spec, self.notified, root);
+        let own: Vec<Socket> = self.sockets.iter().filter(|s| s.own.is_some()).cloned().collect();
+        let why = unreached(&own, said_ready(spec, self.notified, root), spec, self.notified, root);
         let limit = format_duration(spec.ready.timeout);
         Some(format!("not ready within {limit}: {}", why.unwrap_or_else(|| "it does not serve".into())))
     }
@@ -142,8 +143,14 @@ impl Supervisor {
         std::mem::swap(notified, &mut second.notified);
         std::mem::swap(&mut times.spawned, &mut second.spawned);
         for socket in sockets {
-            // The history goes on, and what was learnt of whoever removes the name.
-            if let Some(old) = second.sockets.iter().find(|old| old.path == socket.path) {
+            let Some(old) = second.sockets.iter_mut().find(|old| old.path == socket.path) else { continue };
+            if socket.own.is_none() && old.own.is_none() {
+                // One of the mode `activate` is the same for both.
+                std::mem::swap(socket, old);
+                // Whose process has it is looked up anew.
+                socket.pid = None;
+            } else {
+                // The history goes on, and what was learnt of whoever removes the name.
                 (socket.spell, socket.care) = (old.spell.clone(), old.care.of_the_next());
             }
         }
