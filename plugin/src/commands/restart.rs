@@ -30,7 +30,11 @@ impl PluginCommand for Restart {
         "With --clean the whole process tree is stopped, whoever else still listens on the service's sockets is ended,
 stale socket files and the ready marker are removed, and only then is the service started. What was removed and
 who was ended is in the columns cleaned and killed. The outcome is restarted only when every declared socket is ok;
-if one is not, all of it is done once more before the outcome is failed."
+if one is not, all of it is done once more before the outcome is failed.
+
+With --gapless the new instance comes up beside the old one, which serves until the new one does. Then clients find the
+new one, and the old one is stopped once nobody is connected to it any more. If the new one does not come up, the old one
+serves on, and the outcome is failed with the reason. It takes sockets of the modes publish and activate."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -60,6 +64,11 @@ if one is not, all of it is done once more before the outcome is failed."
             Example {
                 example: "proc restart --clean redis",
                 description: "Restart a service whose socket is lost",
+                result: None,
+            },
+            Example {
+                example: "proc restart --gapless web",
+                description: "Restart a service whose sockets are published, unseen by its clients",
                 result: None,
             },
             Example {
@@ -126,6 +135,14 @@ mod tests {
         let sockets = at(row, &["sockets"]).into_list().unwrap();
         assert_eq!(at(sockets.first().unwrap(), &["verdict"]), Value::test_string("ok"));
         let params = json!({ "names": ["redis"], "clean": true, "gapless": false, "progress": true });
+        assert_eq!(daemon.requests(), [json!({ "method": "service.restart", "params": params })]);
+    }
+
+    #[test]
+    fn a_gapless_restart_is_asked_for_as_one() {
+        let daemon = FakeDaemon::start();
+        assert!(Nu::at(&daemon).value("proc restart --gapless redis").is_ok());
+        let params = json!({ "names": ["redis"], "clean": false, "gapless": true, "progress": true });
         assert_eq!(daemon.requests(), [json!({ "method": "service.restart", "params": params })]);
     }
 
