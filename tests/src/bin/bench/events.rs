@@ -35,7 +35,7 @@ pub fn measure() -> Result<Vec<Section>> {
 fn figures(world: &World, sockets: usize, rounds: usize) -> Result<Vec<Section>> {
     world.start_daemon()?;
     world.up(&specs::unixd(world, "web", &[]))?;
-    let others = fleet::up_wide(world, sockets - 1)?;
+    let others = fleet::up_wide(world, sockets - 1, "report")?;
     let mut victims = vec![Victim::new(world, world.socket("web", "rpc.sock"), "the only one of a service")?];
     if let Some(path) = others.into_iter().next() {
         victims.push(Victim::new(world, path, &format!("one of {WIDE} of a service"))?);

@@ -23,8 +23,8 @@ pub fn register(world: &World, names: &[String]) -> Result {
 }
 
 /// Registers and starts services that have so many sockets together, [`WIDE`] each and the last what is left over.
-/// Gives the paths of all sockets.
-pub fn up_wide(world: &World, sockets: usize) -> Result<Vec<PathBuf>> {
+/// Gives the paths of all sockets. `on_missing`: what follows when one is lost.
+pub fn up_wide(world: &World, sockets: usize, on_missing: &str) -> Result<Vec<PathBuf>> {
     let names = names(0..sockets.div_ceil(WIDE));
     let (mut specs, mut paths) = (Vec::new(), Vec::new());
     for name in &names {
@@ -34,7 +34,7 @@ pub fn up_wide(world: &World, sockets: usize) -> Result<Vec<PathBuf>> {
         let sockets: Vec<&str> = sockets.iter().map(String::as_str).collect();
         let spec = specs::unixd_on(world, name, &sockets, &[]);
         // All at once on a machine that may be busy.
-        specs.push(specs::with(spec, json!({"ready": {"timeout": "60sec"}})));
+        specs.push(specs::with(spec, json!({"ready": {"timeout": "60sec"}, "on_missing": on_missing})));
     }
     set(world, specs, AT_ONCE / WIDE)?;
     if !names.is_empty() {

@@ -45,7 +45,7 @@ pub fn measure() -> Result<Vec<Section>> {
     })?;
     let wide = in_world("idle", |world: &World| {
         let daemon = world.start_daemon()?;
-        let paths = fleet::up_wide(world, SOCKETS)?;
+        let paths = fleet::up_wide(world, SOCKETS, "report")?;
         figure(daemon, paths, span, &format!("{} a service", fleet::WIDE))
     })?;
     Ok(vec![each, wide])

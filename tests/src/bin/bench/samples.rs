@@ -35,6 +35,11 @@ impl Samples {
         (self.runs() >= 100).then(|| self.quantile(0.99))
     }
 
+    /// The longest.
+    pub fn longest(&self) -> Duration {
+        self.quantile(1.0)
+    }
+
     fn quantile(&self, part: f64) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();

@@ -30,7 +30,7 @@ const RATE: u64 = 1_000_000;
 pub fn measure() -> Result<Vec<Section>> {
     in_world("truth", |world| {
         world.start_daemon()?;
-        let paths = fleet::up_wide(world, SOCKETS)?;
+        let paths = fleet::up_wide(world, SOCKETS, "report")?;
         let known = trusted(&paths)?;
         let lost: HashSet<PathBuf> = paths.iter().step_by(LOST_EVERY).cloned().collect();
         for path in &lost {
