@@ -55,6 +55,11 @@ mod stop_takes_the_whole_tree;
 mod stop_timeout_kills;
 mod unlink_under_listener;
 mod without_events;
+mod wrap_foreign_refused;
+mod wrap_forwards_signals_and_status;
+mod wrap_heals;
+mod wrap_killed_takes_service;
+mod wrap_notify;
 
 /// Two at a time: a scenario mostly waits, and its daemon and servers want a processor too.
 const THREADS: usize = 2;
@@ -116,6 +121,11 @@ fn main() -> ExitCode {
         bad_input_exec::trials(),
         bad_input_paths::trials(),
         bad_input_wire::trials(),
+        wrap_heals::trials(),
+        wrap_forwards_signals_and_status::trials(),
+        wrap_killed_takes_service::trials(),
+        wrap_foreign_refused::trials(),
+        wrap_notify::trials(),
     ]
     .into_iter()
     .flatten()

@@ -32,6 +32,7 @@ pub mod skip;
 pub mod specs;
 pub mod wait;
 mod world;
+mod wrapped;
 
 pub use daemon::RpcFailure;
 pub use fault::{Fault, Result};
@@ -43,3 +44,4 @@ pub use scenario::{end_worlds_on_interrupt, scenario, scenario_as};
 pub use skip::Need;
 pub use wait::wait_until;
 pub use world::World;
+pub use wrapped::Wrapped;

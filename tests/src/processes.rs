@@ -46,6 +46,20 @@ pub fn alive(pid: i32) -> bool {
     threads.flatten().any(|thread| state(&thread.path()).is_some_and(|state| state != 'Z' && state != 'X'))
 }
 
+/// The children of a process.
+pub fn children(pid: i32) -> Vec<i32> {
+    let parent = pid.to_string();
+    let is_child = |pid: &i32| {
+        stat(Path::new(&format!("/proc/{pid}"))).is_some_and(|fields| fields.get(1) == Some(&parent))
+    };
+    pids().into_iter().filter(is_child).collect()
+}
+
+/// Whether it is stopped, by a signal.
+pub fn stopped(pid: i32) -> bool {
+    state(Path::new(&format!("/proc/{pid}"))) == Some('T')
+}
+
 /// Sends a signal; `false` when there is no such process.
 pub fn signal(pid: i32, signal: Signal) -> bool {
     kill(Pid::from_raw(pid), signal).is_ok()

@@ -1,7 +1,7 @@
 //! The sockets of one service: looked at, pinned, put back.
 //!
-//! What is to be done is [`care`](super::care)'s to say; here it is done. Who took a dentry away is known as root only, by
-//! one fanotify thread; else whoever it was has [`Plan::settle`] to bring it back.
+//! What is to be done is [`care`](super::care)'s to say; here it is done. Who took a dentry away is known as root only
+//! (fanotify); else whoever it was has [`Plan::settle`] to bring it back.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ impl Sockets {
             culprits::names_on(&socket.declared.path, &mut wanted);
         }
         // Not as an ordinary user: then nobody is known.
-        let blame = if wanted.is_empty() { None } else { Blame::start_lightly(seen).ok() };
+        let blame = if wanted.is_empty() { None } else { Blame::start(seen).ok() };
         // No service of another user's home has its sockets below our root; without one, there is none.
         let env = |name: &str| std::env::var_os(name);
         let root = shimd_api::paths::socket_root(&env).unwrap_or_else(|_| "/dev/null".into());
