@@ -39,13 +39,21 @@ impl Lost {
         fs::remove_file(&path).unwrap();
         let found = audit(&path);
         assert_eq!(found.verdict, Verdict::Dangling);
+        let listening = found.listener.unwrap();
         let order = Order {
             path: path.clone(),
             pid: std::process::id() as i32,
-            listener: found.listener.unwrap().id(),
+            listener: listening.id(),
+            creator: listening.uid,
             backlog: 16,
         };
         Some(Lost { folder, path, listener: Some(listener), order })
+    }
+
+    /// Who made it, as the kernel would tell of another user's.
+    fn made_by(mut self, user: u32) -> Lost {
+        self.order.creator = Some(user);
+        self
     }
 
     fn start(&self) -> Result<Option<String>, String> {
@@ -200,4 +208,16 @@ fn a_listener_that_is_not_there_is_said() {
     lost.listener = None;
     let refused = lost.start().unwrap_err();
     assert!(refused.contains("restart the service") && !lost.path.exists(), "{refused}");
+}
+
+#[test]
+fn nobody_gets_a_place_that_they_could_not_have_taken() {
+    let Some(lost) = Lost::new() else { return };
+    // The folder is root's, 0755: a listener of another's was never bound in it, whatever its name says.
+    let lost = lost.made_by(1234);
+    let refused = lost.start().unwrap_err();
+    assert!(refused.contains("user 1234, who made the listener, may not make files in"), "{refused}");
+    assert!(!lost.path.exists());
+    std::os::unix::fs::chown(lost.folder.path(), Some(1234), None).unwrap();
+    lost.start().unwrap();
 }

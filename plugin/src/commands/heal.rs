@@ -135,9 +135,7 @@ mod tests {
     #[test]
     fn the_examples_hold() {
         let daemon = FakeDaemon::start();
-        let mut nu = Nu::at(&daemon);
-        let rows = nu.value("proc heal /run/dbus/system_bus_socket").unwrap();
-        assert_eq!(Some(rows), Heal.examples().remove(1).result);
+        Nu::at(&daemon).examples_hold(&Heal);
     }
 
     #[test]
@@ -145,10 +143,10 @@ mod tests {
         let daemon = FakeDaemon::start();
         let mut nu = Nu::at(&daemon);
         let last = || daemon.requests().last().unwrap()["params"].clone();
-        nu.value("proc socket-check web | where verdict == dangling | proc heal").unwrap();
-        assert_eq!(last(), json!({ "paths": ["/run/sockets/web/rpc.sock"] }));
-        nu.value("proc list | where name == web | proc heal").unwrap();
-        assert_eq!(last(), json!({ "names": ["web"] }));
+        nu.value("proc socket-check web | proc heal").unwrap();
+        assert_eq!(last(), json!({ "paths": ["/run/sockets/web/rpc.sock", "/run/sockets/web/ui.sock"] }));
+        nu.value("proc list | proc heal").unwrap();
+        assert_eq!(last(), json!({ "names": ["redis", "web"] }));
         nu.value("proc heal web ./x.sock").unwrap();
         assert_eq!(last()["names"], json!(["web"]));
         assert!(last()["paths"][0].as_str().unwrap().starts_with('/'));

@@ -1,12 +1,15 @@
 //! Bridges: processes of `shimd` that stand in at a path for a listener whose file is gone, and pass its connections on.
 //!
 //! A bridge is told by its command line, which every user may read: `shimd __bridge PID PATH`, PID being the process
-//! that serves. Anybody may run a program under such a line: whoever acts on it compares [`Bridge::user`].
+//! that serves. Anybody may run a program under such a line, so only processes of root and of our own user are believed;
+//! whoever acts on it compares [`Bridge::user`].
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use nix::unistd::geteuid;
 
 use crate::procfs::{describe, real_uid};
 
@@ -34,7 +37,8 @@ impl Bridge {
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut bridge = parse(&line)?;
         (bridge.pid, bridge.user) = (pid, real_uid(pid));
-        Some(bridge)
+        let believed = |user: u32| user == 0 || user == geteuid().as_raw();
+        bridge.user.is_some_and(believed).then_some(bridge)
     }
 
     /// The reason of what an audit finds where it stands.

@@ -52,7 +52,7 @@ pub(crate) fn real_uid(pid: i32) -> Option<u32> {
 }
 
 /// The groups of a process; none if it is gone.
-pub(crate) fn groups(pid: i32) -> Vec<u32> {
+pub fn groups(pid: i32) -> Vec<u32> {
     let of = |field| status(pid, field).unwrap_or_default();
     let effective = of("Gid:").split_whitespace().nth(1).and_then(|gid| gid.parse().ok());
     of("Groups:").split_whitespace().filter_map(|gid| gid.parse().ok()).chain(effective).collect()

@@ -13,6 +13,11 @@
 //!
 //! It then stops to listen, removes its file if that is still its own, and lets connections that are open finish.
 //!
+//! Whose listener is bridged to is not taken on trust: the name that a listener was bound to may be relative to a folder
+//! that has been left since, lead through a link that has been changed, or be of another mount namespace. So the user who
+//! made it must be one who may make files where the bridge is to stand: nobody gets a place that they could not have
+//! taken by themselves.
+//!
 //! What a bridge cannot carry: descriptors (SCM_RIGHTS), and its clients' pids. Their users and groups it does
 //! ([`crate::sys::as_peer`]).
 
@@ -51,6 +56,8 @@ pub struct Order {
     pub pid: i32,
     /// Its listener.
     pub listener: ListenerId,
+    /// Who made it, where the kernel tells.
+    pub creator: Option<u32>,
     /// How many clients may wait there.
     pub backlog: u32,
 }

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::site::{Site, SiteError};
+use super::site::{self, Site, SiteError};
 use super::{Answer, Order};
 use crate::sys::as_peer::Peer;
 use crate::sys::detach::detach;
@@ -105,6 +105,7 @@ fn set_up() -> Result<(tokio::runtime::Runtime, Running), SetUpError> {
         return Err(SetUpError::Elsewhere);
     }
     let like = ghost.stat().map_err(system("look at the lost socket"))?;
+    site::may_stand(&order.path, order.creator.unwrap_or(like.st_uid), order.pid)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Last: whatever fails before leaves nothing.
     let site = Site::take(&order.path, &like, order.backlog)?;
@@ -204,6 +205,7 @@ async fn pass(
 ) {
     let Ok(peer) = Peer::of(&client) else { return };
     let (mut wait, longest) = QUEUED;
+    let mut tries = 10;
     let server = loop {
         match peer.act(|| ghost.connect()) {
             Ok(Ok(server)) => break server,
@@ -212,7 +214,11 @@ async fn pass(
                 sleep(wait).await;
                 wait = (wait * 2).min(longest);
             }
-            Ok(Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)) => sleep(NO_ROOM).await,
+            // It holds a descriptor itself: if all of them waited for another, none would ever get one.
+            Ok(Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS)) if tries > 0 => {
+                tries -= 1;
+                sleep(NO_ROOM).await;
+            }
             Ok(Err(_)) => {
                 refused.notify_one();
                 return;

@@ -19,13 +19,17 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, umask};
-use nix::unistd::{Gid, Uid, fchownat};
-use socket_audit::{Auditor, file_of_own};
+use nix::unistd::{AccessFlags, Gid, Uid, eaccess, fchownat};
+use socket_audit::{Auditor, file_of_own, procfs};
 
 use crate::supervisor::nobody_listens;
+use crate::sys::as_peer::Peer;
 use crate::sys::clean::{self, CleanError};
 use crate::sys::folder::{self, Created, FolderError};
 use crate::sys::pin::{self, Inode};
+
+/// The group that no file is for (`nogroup`, the kernel's overflow gid).
+const NOBODYS: u32 = 65534;
 
 /// Why a bridge cannot stand at a path.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,18 @@ pub enum SiteError {
     /// The kernel was not asked who listens there.
     #[error("cannot ask who listens: {0}")]
     Audit(#[from] socket_audit::AuditError),
+    /// Whoever made the listener could not have bound it here.
+    #[error("{}: user {creator}, who made the listener, may not make files in {}: {}; look who that process is; if it belongs here, make the folder as it was and try again", path.display(), folder.display(), errno.desc())]
+    NotTheirs {
+        /// The path.
+        path: PathBuf,
+        /// Who made it.
+        creator: u32,
+        /// The folder, or what is left of the way to it.
+        folder: PathBuf,
+        /// What the kernel says to them.
+        errno: Errno,
+    },
     /// A step was refused.
     #[error("{}: cannot {step}: {}{}", path.display(), errno.desc(), hint(*errno))]
     Refused {
@@ -60,6 +76,27 @@ fn hint(errno: Errno) -> &'static str {
         Errno::ENAMETOOLONG => "; a socket's path has 107 bytes at most",
         _ => "",
     }
+}
+
+/// Whether the maker of a listener, which `pid` holds, may make files in the folder of `path`; by the kernel's own rule.
+///
+/// # Errors
+/// [`SiteError::NotTheirs`].
+pub fn may_stand(path: &Path, creator: u32, pid: i32) -> Result<(), SiteError> {
+    let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    // Groups are of the process, and speak only for its own user.
+    let groups = match procfs::describe(pid) {
+        Some(holder) if holder.uid == Some(creator) => procfs::groups(pid),
+        _ => Vec::new(),
+    };
+    let gid = groups.last().copied().unwrap_or(NOBODYS);
+    let may = || eaccess(folder, AccessFlags::W_OK | AccessFlags::X_OK);
+    Peer::new(creator, gid, groups).act(may).and_then(|may| may).map_err(|errno| SiteError::NotTheirs {
+        path: path.to_owned(),
+        creator,
+        folder: folder.to_owned(),
+        errno,
+    })
 }
 
 /// A bridge's own socket.

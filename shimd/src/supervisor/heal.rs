@@ -148,6 +148,7 @@ fn plan(finding: &Finding, unlinked: Option<String>) -> Plan {
         path: finding.path.clone(),
         pid: holder.pid,
         listener: listener.id(),
+        creator: listener.uid,
         backlog: listener.backlog,
     })
 }
