@@ -55,6 +55,7 @@ mod stop_takes_the_whole_tree;
 mod stop_timeout_kills;
 mod unlink_under_listener;
 mod without_events;
+mod wrap_beneath_supervisors;
 mod wrap_foreign_refused;
 mod wrap_forwards_signals_and_status;
 mod wrap_heals;
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         wrap_killed_takes_service::trials(),
         wrap_foreign_refused::trials(),
         wrap_notify::trials(),
+        wrap_beneath_supervisors::trials(),
     ]
     .into_iter()
     .flatten()

@@ -172,18 +172,6 @@ impl Blame {
     /// # Errors
     /// [`BlameError`]; as an ordinary user always.
     pub fn start(notify: impl Fn() + Send + 'static) -> Result<Blame, BlameError> {
-        Blame::read_by(notify, reader::processors())
-    }
-
-    /// The same with one thread, where a deed whose doer is gone too soon may be nobody's.
-    ///
-    /// # Errors
-    /// As [`Blame::start`].
-    pub fn start_lightly(notify: impl Fn() + Send + 'static) -> Result<Blame, BlameError> {
-        Blame::read_by(notify, Vec::new())
-    }
-
-    fn read_by(notify: impl Fn() + Send + 'static, processors: Vec<usize>) -> Result<Blame, BlameError> {
         let fail = |action| move |errno| BlameError { action, errno };
         let fanotify = Fanotify::init(init_flags(), EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)
             .map_err(fail("fanotify_init"))?;
@@ -194,7 +182,7 @@ impl Blame {
         let shared = Arc::new(Shared { fanotify, looking, marks: Mutex::default(), ring: Mutex::default() });
         let turn = Arc::new(Mutex::new(Turn::new(notify)));
         let mut blame = Blame { shared, setting: Mutex::default(), mask, end, threads: Vec::new() };
-        for processor in [None].into_iter().chain(processors.into_iter().map(Some)) {
+        for processor in [None].into_iter().chain(reader::processors().into_iter().map(Some)) {
             let (shared, end, turn) = (Arc::clone(&blame.shared), Arc::clone(&blame.end), Arc::clone(&turn));
             let thread = std::thread::Builder::new().name("blame".into()).stack_size(STACK);
             match thread.spawn(move || reader::run(&shared, &end, &turn, processor)) {

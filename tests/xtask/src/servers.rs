@@ -36,8 +36,13 @@ pub fn install(records: &[Record]) {
 }
 
 /// Programs that scenarios use by themselves, and the Debian packages that bring them.
-const TOOLS: [(&str, &str); 2] =
-    [("python3", "python3"), ("systemd-tmpfiles", "systemd-standalone-tmpfiles")];
+const TOOLS: [(&str, &str); 5] = [
+    ("python3", "python3"),
+    ("runsv", "runit"),
+    ("s6-supervise", "s6"),
+    ("systemctl", "systemd"),
+    ("systemd-tmpfiles", "systemd"),
+];
 
 /// Installs the programs that scenarios use by themselves and the machine lacks.
 pub fn tools() {
