@@ -29,6 +29,7 @@ impl Supervisor {
             self.pins_row(),
             self.control_row(),
         ];
+        rows.extend(self.prevention_rows());
         rows.extend(
             self.logs.troubles().into_iter().map(|t| ill("logs", t, "see that the log folder is writable")),
         );

@@ -19,6 +19,7 @@ mod heal;
 mod healing;
 pub(crate) mod patience;
 pub(crate) mod pins;
+mod prevention;
 mod publish;
 mod queues;
 mod readiness;
