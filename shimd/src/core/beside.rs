@@ -202,7 +202,7 @@ impl Machine {
     }
 
     /// Note 2.
-    pub(super) fn new_one_failed(&mut self) {
+    fn new_one_failed(&mut self) {
         match &mut self.restart {
             Some(restart) if restart.clean && restart.attempt == 1 => {
                 restart.attempt = 2;

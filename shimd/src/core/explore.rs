@@ -1,5 +1,5 @@
 //! Every order of events, explored: the machine beside a model of the world, with a crash of the daemon
-//! possible between any two actions, until no new state appears.
+//! possible between any two actions (and the instances' ends with it), until no new state appears.
 //!
 //! The world holds what outlives the daemon (the store, the instances) and what does not (the effect in
 //! flight, armed timers, the machine). Checked in each state:
@@ -35,18 +35,9 @@ impl Live {
     const NEW: Live = Live { main: true, others: false, outdated: false };
 }
 
-/// Which of the two instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Which {
-    Current,
-    Second,
-}
-
-impl Which {
-    fn other(self) -> Which {
-        if self == Which::Current { Which::Second } else { Which::Current }
-    }
-}
+/// The service's own instance, and the second one.
+const CURRENT: usize = 0;
+const SECOND: usize = 1;
 
 /// How far a spawn is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,14 +59,24 @@ struct World {
     recorded: [bool; 2],
     /// A Publish for them was performed, and not answered yet.
     published: [bool; 2],
+    /// The dependencies were said to be ready; who waits on for something else has to ask again.
+    told: bool,
     /// Whose sockets were put at the public names last.
-    named: Option<Which>,
+    named: Option<usize>,
     effect: Option<Effect>,
     timers: BTreeSet<Timer>,
     /// Actions of the last step that are not performed yet: the daemon may die before each.
     todo: VecDeque<Action>,
     /// What an audit would find.
     reachable: bool,
+}
+
+/// What becomes of an instance while the daemon is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Fate {
+    LivesOn,
+    MainEnds,
+    Ends,
 }
 
 /// One thing that can happen next.
@@ -85,11 +86,18 @@ enum Happening {
     Feed(Event),
     Record,
     Go,
-    SpawnFails { transient: bool },
-    MainEnds { which: Which, success: bool, others: bool },
-    OthersEnd(Which),
+    SpawnFails {
+        transient: bool,
+    },
+    MainEnds {
+        which: usize,
+        success: bool,
+        others: bool,
+    },
+    OthersEnd(usize),
     Reachable(bool),
-    Crash,
+    /// While the daemon is down, this becomes of the two instances.
+    Crash([Fate; 2]),
 }
 
 impl World {
@@ -101,6 +109,7 @@ impl World {
             live: [None; 2],
             recorded: [false; 2],
             published: [false; 2],
+            told: false,
             named: None,
             effect: None,
             timers: BTreeSet::new(),
@@ -112,7 +121,14 @@ impl World {
     /// Everything that can happen in this state.
     fn happenings(&self) -> Vec<Happening> {
         use Happening::*;
-        let mut all = vec![Crash];
+        let fates = |live: Option<Live>| match live {
+            Some(live) if live.main => vec![Fate::LivesOn, Fate::MainEnds, Fate::Ends],
+            Some(_) => vec![Fate::LivesOn, Fate::Ends],
+            None => vec![Fate::LivesOn],
+        };
+        let [first, second] = self.live.map(fates);
+        let mut all: Vec<Happening> =
+            first.iter().flat_map(|a| second.iter().map(|b| Crash([*a, *b]))).collect();
         if !self.todo.is_empty() {
             // A step's actions are performed before the next event: only death comes between.
             all.push(Perform);
@@ -122,7 +138,7 @@ impl World {
         for clean in [true, false] {
             all.extend([true, false].map(|gapless| Feed(Event::Restart { clean, gapless })));
         }
-        if matches!(self.machine.phase, Phase::Waiting { .. }) {
+        if self.waits() {
             all.extend([Deps::Ready, Deps::Pending, Deps::Blocked].map(|d| Feed(Event::Deps(d))));
         }
         match self.effect {
@@ -135,8 +151,8 @@ impl World {
             }
             None => {}
         }
-        for which in [Which::Current, Which::Second] {
-            match self.live[which as usize] {
+        for which in [CURRENT, SECOND] {
+            match self.live[which] {
                 Some(live) if live.main => {
                     for success in [true, false] {
                         all.extend([true, false].map(|others| MainEnds { which, success, others }));
@@ -146,17 +162,17 @@ impl World {
                 None => {}
             }
         }
-        if self.live[0].is_some() {
+        if self.live[CURRENT].is_some() {
             all.push(Reachable(!self.reachable));
             all.push(Feed(Event::Serving(self.reachable)));
         }
-        if self.live[1].is_some_and(|l| l.main) {
+        if self.live[SECOND].is_some_and(|l| l.main) {
             all.extend([Sign::Serving, Sign::Drained].map(|sign| Feed(Event::Beside(sign))));
         }
-        if self.published[0] {
+        if self.published[CURRENT] {
             all.extend([Event::Published, Event::PublishFailed].map(Feed));
         }
-        if self.published[1] {
+        if self.published[SECOND] {
             all.extend([Sign::Published, Sign::PublishFailed].map(|sign| Feed(Event::Beside(sign))));
         }
         all.extend(self.timers.iter().map(|t| Feed(Event::Timer(*t))));
@@ -176,65 +192,66 @@ impl World {
                 }
                 match event {
                     Event::Timer(timer) => drop(self.timers.remove(&timer)),
-                    Event::Published | Event::PublishFailed => self.published[0] = false,
-                    Event::Beside(Sign::Published | Sign::PublishFailed) => self.published[1] = false,
+                    Event::Published | Event::PublishFailed => self.published[CURRENT] = false,
+                    Event::Beside(Sign::Published | Sign::PublishFailed) => self.published[SECOND] = false,
                     _ => {}
                 }
                 self.feed(event, policy);
             }
             Happening::Record => {
-                self.recorded[self.spawned() as usize] = true;
+                self.recorded[self.spawned()] = true;
                 self.effect = Some(Effect::Recorded);
             }
             Happening::Go => {
                 let which = self.spawned();
-                assert_eq!(self.live[which as usize], None, "let go in another's place: {self:?}");
-                let alone = self.live[1 - which as usize].is_none();
+                assert_eq!(self.live[which], None, "let go in another's place: {self:?}");
+                let alone = self.live[1 - which].is_none();
                 assert!(alone || self.machine.beside.is_some(), "let go while another lives: {self:?}");
-                self.live[which as usize] = Some(Live::NEW);
+                self.live[which] = Some(Live::NEW);
                 self.named = self.named.filter(|named| *named != which);
-                self.reachable &= which == Which::Second;
+                self.reachable &= which == SECOND;
                 self.effect = None;
                 self.feed(Event::Spawned, policy);
                 // A restart that was accepted while the spawn was in flight is a promise about this one too.
                 if self.machine.restart.is_some_and(|r| r.leaving)
-                    && let Some(live) = &mut self.live[which as usize]
+                    && let Some(live) = &mut self.live[which]
                 {
                     live.outdated = true;
                 }
             }
             Happening::SpawnFails { transient } => {
                 self.effect = None;
-                self.recorded[self.spawned() as usize] = false;
+                self.recorded[self.spawned()] = false;
                 self.feed(Event::SpawnFailed { transient }, policy);
             }
             Happening::MainEnds { which, success, others } => {
-                if let Some(live) = &mut self.live[which as usize] {
+                if let Some(live) = &mut self.live[which] {
                     (live.main, live.others) = (false, others);
                 }
-                match which {
-                    Which::Current => {
-                        self.reachable = false;
-                        self.feed(Event::Exited { success }, policy);
-                    }
-                    Which::Second => self.feed(Event::Beside(Sign::Exited), policy),
-                }
+                let current = which == CURRENT;
+                self.reachable &= !current;
+                let event = if current { Event::Exited { success } } else { Event::Beside(Sign::Exited) };
+                self.feed(event, policy);
                 self.trees_may_be_gone(policy);
             }
             Happening::OthersEnd(which) => {
-                if let Some(live) = &mut self.live[which as usize] {
+                if let Some(live) = &mut self.live[which] {
                     live.others = false;
                 }
                 self.trees_may_be_gone(policy);
             }
             Happening::Reachable(yes) => self.reachable = yes,
-            Happening::Crash => self.crash(policy),
+            Happening::Crash(fates) => self.crash(fates, policy),
         }
     }
 
+    fn waits(&self) -> bool {
+        matches!(self.machine.phase, Phase::Waiting { .. })
+    }
+
     /// For which place the spawn in flight is.
-    fn spawned(&self) -> Which {
-        if self.machine.phase == Phase::Spawning { Which::Current } else { Which::Second }
+    fn spawned(&self) -> usize {
+        if self.machine.phase == Phase::Spawning { CURRENT } else { SECOND }
     }
 
     /// A step: the store first, with who is who; then the actions one by one.
@@ -249,7 +266,7 @@ impl World {
             self.recorded.swap(0, 1);
             // A Publish that was performed is answered before anything else, but the answer may be under way.
             self.published.swap(0, 1);
-            self.named = self.named.map(Which::other);
+            self.named = self.named.map(|which| 1 - which);
             self.reachable = false;
         }
         assert!(!actions.contains(&Action::Swap), "a swap that is not in the store: {self:?}");
@@ -261,16 +278,24 @@ impl World {
             Event::Serving(false) => {
                 assert_ne!(self.machine.phase, Phase::Running, "an audit's finding was ignored: {self:?}");
             }
+            Event::Deps(deps) => self.told = deps == Deps::Ready && self.waits(),
             // The command is told that it failed.
+            Event::Published | Event::Serving(true) => {}
             _ if !swaps && before.restart.is_some_and(|r| r.gapless) && self.machine.restart.is_none() => {
-                self.live.iter_mut().flatten().for_each(|l| l.outdated = false);
+                self.live.iter_mut().take(1).flatten().for_each(|l| l.outdated = false);
             }
             _ => {}
         }
         self.todo.extend(actions);
+        if let (Some(Beside::Stopping | Beside::Killing), Some(live)) =
+            (self.machine.beside, &mut self.live[SECOND])
+        {
+            live.outdated = true;
+        }
+        self.told &= self.waits();
         // Answered before anything that happens later: an answer that finds another phase is never kept for the next.
-        self.published[0] &= matches!(self.machine.phase, Phase::Publishing { .. });
-        self.published[1] &= self.machine.beside == Some(Beside::Publishing);
+        self.published[CURRENT] &= matches!(self.machine.phase, Phase::Publishing { .. });
+        self.published[SECOND] &= self.machine.beside == Some(Beside::Publishing);
         self.named = self.named.filter(|_| self.live != [None; 2]);
     }
 
@@ -288,16 +313,17 @@ impl World {
                 assert_eq!(self.recorded, [false; 2], "a spawn while the store names an instance: {self:?}");
             }
             Action::Beside(Deed::Clean | Deed::Spawn) => {
-                assert!(!self.recorded[1] && self.live[1].is_none(), "no place beside: {self:?}");
+                assert!(!self.recorded[SECOND] && self.live[SECOND].is_none(), "no place beside: {self:?}");
             }
             Action::Signal | Action::Kill | Action::Beside(Deed::Signal | Deed::Kill) => {
                 self.trees_may_be_gone(policy);
             }
-            Action::Publish => (self.published[0], self.named) = (true, Some(Which::Current)),
-            Action::Beside(Deed::Publish) => (self.published[1], self.named) = (true, Some(Which::Second)),
+            Action::Publish => (self.published[CURRENT], self.named) = (true, Some(CURRENT)),
+            Action::Beside(Deed::Publish) => (self.published[SECOND], self.named) = (true, Some(SECOND)),
             Action::Arm(timer) => drop(self.timers.insert(timer)),
             Action::Disarm(timer) => drop(self.timers.remove(&timer)),
-            Action::Swap | Action::CheckDeps | Action::Adopt | Action::Verify | Action::Beside(_) => {}
+            Action::CheckDeps => self.told = false,
+            Action::Swap | Action::Adopt | Action::Verify | Action::Beside(_) => {}
         }
     }
 
@@ -307,27 +333,34 @@ impl World {
         let told = |todo: &VecDeque<Action>, actions: [Action; 2]| !actions.iter().any(|a| todo.contains(a));
         self.live.iter_mut().for_each(|l| *l = l.filter(|l| l.main || l.others));
         let waits = matches!(self.machine.phase, Phase::Stopping(_) | Phase::Killing(_));
-        if self.live[0].is_none() && waits && told(&self.todo, [Action::Signal, Action::Kill]) {
-            self.recorded[0] = false;
+        if self.live[CURRENT].is_none() && waits && told(&self.todo, [Action::Signal, Action::Kill]) {
+            self.recorded[CURRENT] = false;
             self.feed(Event::TreeGone, policy);
         }
         let waits = matches!(self.machine.beside, Some(Beside::Stopping | Beside::Killing));
         let deeds = [Deed::Signal, Deed::Kill].map(Action::Beside);
-        if self.live[1].is_none() && waits && told(&self.todo, deeds) {
-            self.recorded[1] = false;
+        if self.live[SECOND].is_none() && waits && told(&self.todo, deeds) {
+            self.recorded[SECOND] = false;
             self.feed(Event::Beside(Sign::Gone), policy);
         }
     }
 
     /// The daemon dies and is started again.
-    fn crash(&mut self, policy: Policy) {
+    fn crash(&mut self, fates: [Fate; 2], policy: Policy) {
         // A trampoline that was not let go ends by itself; its record, where there is one, names nobody.
         (self.effect, self.todo, self.timers) = (None, VecDeque::new(), BTreeSet::new());
         self.published = [false; 2];
-        self.live.iter_mut().for_each(|l| *l = l.filter(|l| l.main || l.others));
+        for (live, fate) in self.live.iter_mut().zip(fates) {
+            match (fate, &mut *live) {
+                (Fate::MainEnds, Some(live)) => (live.main, live.others) = (false, true),
+                (Fate::Ends, _) => *live = None,
+                _ => {}
+            }
+            *live = live.filter(|l| l.main || l.others);
+        }
         self.machine = Machine::restored(self.store);
         let mut found = [Found::None; 2];
-        for which in [0, 1] {
+        for which in [CURRENT, SECOND] {
             found[which] = match self.live[which] {
                 Some(live) if live.main => Found::Alive,
                 Some(_) => Found::Remains,
@@ -360,16 +393,16 @@ impl World {
             Some(Effect::Recorded) => return Some(Go),
             None => {}
         }
-        match (self.machine.beside, self.live[1]) {
+        match (self.machine.beside, self.live[SECOND]) {
             (Some(Beside::Verifying), Some(_)) => return Some(Feed(Event::Beside(Sign::Serving))),
             (Some(Beside::Publishing), Some(_)) => return Some(Feed(Event::Beside(Sign::Published))),
             (Some(Beside::Draining), Some(_)) => return Some(Feed(Event::Beside(Sign::Drained))),
-            (Some(Beside::Stopping | Beside::Killing), Some(l)) => return Some(ends(Which::Second, l)),
+            (Some(Beside::Stopping | Beside::Killing), Some(l)) => return Some(ends(SECOND, l)),
             _ => {}
         }
-        match (self.machine.phase, self.live[0]) {
-            (Phase::Waiting { .. }, _) => Some(Feed(Event::Deps(Deps::Ready))),
-            (Phase::Stopping(_) | Phase::Killing(_), Some(l)) => Some(ends(Which::Current, l)),
+        match (self.machine.phase, self.live[CURRENT]) {
+            (Phase::Waiting { .. }, _) if !self.told => Some(Feed(Event::Deps(Deps::Ready))),
+            (Phase::Stopping(_) | Phase::Killing(_), Some(l)) => Some(ends(CURRENT, l)),
             (Phase::Backoff, _) => Some(Feed(Event::Timer(Timer::Backoff))),
             (Phase::Publishing { .. }, Some(_)) => Some(Feed(Event::Published)),
             (Phase::Verifying | Phase::Impaired, Some(_)) if !self.reachable => Some(Reachable(true)),
@@ -381,9 +414,9 @@ impl World {
     fn check(&self) {
         use Phase::*;
         if self.machine.phase == Running {
-            assert!(self.live[0].is_some_and(|l| l.main), "running without an instance: {self:?}");
+            assert!(self.live[CURRENT].is_some_and(|l| l.main), "running without an instance: {self:?}");
             let sure = self.todo.is_empty() && self.machine.beside != Some(Beside::Publishing);
-            assert!(!sure || self.named == Some(Which::Current), "clients find another's sockets: {self:?}");
+            assert!(!sure || self.named == Some(CURRENT), "clients find another's sockets: {self:?}");
         }
         let phase = self.machine.phase;
         let current = matches!(
@@ -391,9 +424,9 @@ impl World {
             Loaded | Verifying | Publishing { .. } | Running | Impaired | Stopping(_) | Killing(_)
         );
         let second = !matches!(self.machine.beside, None | Some(Beside::Preparing | Beside::Spawning));
-        assert!(current || self.live[0].is_none(), "an instance that no phase accounts for: {self:?}");
+        assert!(current || self.live[CURRENT].is_none(), "an instance that no phase accounts for: {self:?}");
         assert!(
-            second || phase == Loaded || self.live[1].is_none(),
+            second || phase == Loaded || self.live[SECOND].is_none(),
             "a second one that nothing accounts for: {self:?}"
         );
     }
@@ -415,14 +448,14 @@ impl World {
 
     fn check_end(&self, from: &World) {
         let ended = self.store.rest;
-        let second = (self.machine.beside, self.live[1]);
+        let second = (self.machine.beside, self.live[SECOND]);
         assert_eq!(second, (None, None), "a second instance stays: from {from:?} to {self:?}");
         match (self.machine.want, self.machine.phase) {
             (Want::Down, Phase::Inactive) => {
-                assert_eq!(self.live[0], None, "stopped, and lives: from {from:?}");
+                assert_eq!(self.live[CURRENT], None, "stopped, and lives: from {from:?}");
             }
             (Want::Up, Phase::Running) => {
-                let outdated = self.live[0].is_some_and(|l| l.outdated);
+                let outdated = self.live[CURRENT].is_some_and(|l| l.outdated);
                 assert!(!outdated, "a restart left its old instance: from {from:?} to {self:?}");
             }
             (Want::Up, Phase::Failed) => assert_eq!(ended, Some(Rest::Failed), "from {from:?}"),

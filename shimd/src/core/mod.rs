@@ -9,3 +9,5 @@ mod ways;
 
 #[cfg(test)]
 mod explore;
+#[cfg(test)]
+mod rows;

@@ -6,7 +6,7 @@
 //! ```text
 //! gapless, other on its way:
 //! current     other Alive                       other Remains               other Gone, None
-//! Alive       Verifying, beside Verifying       Verifying, beside failed    Verifying, beside Preparing
+//! Alive       Verifying, beside Verifying       Verifying, beside Stopping¹ Verifying, beside Preparing
 //! else        Swap: Verifying, beside Stopping  as below, not gapless       as below, not gapless
 //!
 //! else:
@@ -14,6 +14,8 @@
 //! current     Alive → Verifying, or Stopping where the store says that it is to leave; Remains → Stopping;
 //!             Gone, None → what `want`, the open command and the policy say
 //! ```
+//! 1. And then Preparing: it ended while nobody could know how.
+//!
 //! The one that failed may have been let go already, with the restart over: it drains, which takes it no time.
 
 use super::machine::*;
@@ -88,9 +90,6 @@ impl Machine {
                 self.drain(actions);
             }
             Found::Alive | Found::Remains => {
-                if coming {
-                    self.new_one_failed();
-                }
                 actions.push(Action::Beside(Deed::Adopt));
                 self.send_off(actions);
             }
