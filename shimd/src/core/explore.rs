@@ -486,9 +486,12 @@ fn explore(policy: Policy) -> usize {
 
 #[test]
 fn every_order_of_events_and_crashes_keeps_the_invariants() {
+    let policies = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
+    let explorations =
+        policies.map(|restart| std::thread::spawn(move || explore(Policy { restart, limit: 2 })));
     let mut total = 0;
-    for restart in [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never] {
-        let states = explore(Policy { restart, limit: 2 });
+    for (restart, exploration) in policies.into_iter().zip(explorations) {
+        let states = exploration.join().expect("an invariant is broken: see above");
         println!("{restart:?}: {states} states");
         assert!(states > 1000, "{restart:?}: only {states} states: the exploration does not explore");
         total += states;
