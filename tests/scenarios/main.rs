@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod activate_crash_loses_no_waiting_connection;
 mod activate_hand_over;
 mod activate_outlives_shimd;
+mod activate_real_servers;
 mod activate_restarts_no_client_refused;
 mod activate_stop_removes;
 mod bad_input_exec;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         activate_restarts_no_client_refused::trials(),
         activate_outlives_shimd::trials(),
         activate_stop_removes::trials(),
+        activate_real_servers::trials(),
         plugin_starts_daemon::trials(),
         daemon_missing::trials(),
         one_daemon_per_home::trials(),

@@ -326,6 +326,10 @@ impl Supervisor {
         let phase = service.machine.phase;
         let wedged_after = service.live_spec().wedged_after;
         for (index, mut finding) in findings {
+            // Between the two calls of our own that bind an `activate` socket.
+            if matches!(phase, Phase::Preparing { .. }) && finding.bound_not_listening {
+                continue;
+            }
             let Some(socket) = service.sockets.get_mut(index) else { continue };
             let finding = &mut finding;
             socket.again = queues::weigh(&mut self.auditor, socket, finding, wedged_after);
