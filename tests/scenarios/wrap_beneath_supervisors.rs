@@ -297,11 +297,14 @@ fn systemd_cgroup(world: &World) -> Result {
     let got = world.file("got").display().to_string();
     let service = world.write(
         "service.sh",
-        &format!("trap 'echo TERM >> {got}' TERM; trap 'exit 0' HUP; while :; do sleep 0.02; done"),
+        &format!(
+            "trap 'echo TERM >> {got}' TERM; trap 'exit 0' HUP; echo > {begun}; while :; do sleep 0.02; done"
+        ),
     )?;
     let exec = format!("{} wrap -- /bin/bash {}", world.bin("shimd").display(), service.display());
     unit(world, &exec, "KillMode=control-group\nTimeoutStopSec=1s")?;
     let Some(manager) = systemd(world)? else { return Ok(()) };
+    wait_until(SOON, "it is up", || Path::new(&begun).exists())?;
     systemctl(world, &["kill", "--signal=TERM", "app.service"])?;
     wait_until(SOON, "it got the signal", || Path::new(&got).exists())?;
     scenarios::wait::holds_for(Duration::from_millis(300), "once", || {

@@ -203,7 +203,7 @@ fn ctrl_z(world: &World) -> Result {
 
 /// Signals, descriptors, limits and environment as the service sees them.
 const SEES: &str = "grep -E '^(SigBlk|SigIgn|NoNewPrivs|Seccomp|Cap...):' /proc/self/status; ulimit -a; umask; pwd; \
-     ls -l /proc/$$/fd | sed -E 's/.*:[0-9]+ //; s/pipe:.*/a pipe/'; env | grep -vE '^(SHIMD_INSTANCE|_|SHLVL)='";
+     ls -l /proc/$$/fd > fds; sed -E 's/.*:[0-9]+ //; s/pipe:.*/a pipe/' fds; env | grep -vE '^(SHIMD_INSTANCE|_|SHLVL)='";
 
 fn surroundings(world: &World) -> Result {
     for ignored in [false, true] {
@@ -222,7 +222,8 @@ fn surroundings(world: &World) -> Result {
                     for signal in [libc::SIGHUP, libc::SIGPIPE, libc::SIGCHLD] {
                         libc::signal(signal, disposition);
                     }
-                    // A descriptor to inherit.
+                    // One descriptor to inherit, and none that another scenario has open at this moment.
+                    libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int);
                     libc::dup2(2, 9);
                     Ok(())
                 });

@@ -66,11 +66,11 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Of a plan. `seen` is called when it may be known who did something.
+    /// Of a plan.
     ///
     /// # Errors
     /// Where the kernel cannot be asked about sockets.
-    pub fn new(plan: &Arc<Plan>, seen: impl Fn() + Send + 'static) -> Result<Sockets, AuditError> {
+    pub fn new(plan: &Arc<Plan>) -> Result<Sockets, AuditError> {
         let now = Instant::now();
         let kept = |declared: &Declared| Kept {
             bound: declared.path.clone(),
@@ -92,18 +92,22 @@ impl Sockets {
         for socket in list.iter().filter(|socket| !socket.declared.is_abstract()) {
             culprits::names_on(&socket.declared.path, &mut wanted);
         }
-        // Not as an ordinary user: then nobody is known.
-        let blame = if wanted.is_empty() { None } else { Blame::start(seen).ok() };
         // No service of another user's home has its sockets below our root; without one, there is none.
         let env = |name: &str| std::env::var_os(name);
         let root = shimd_api::paths::socket_root(&env).unwrap_or_else(|_| "/dev/null".into());
         let mark = std::env::var(crate::sys::spawn::MARK_VARIABLE).unwrap_or_else(|_| plan.mark.clone());
         let tag = tree::home_tag(Path::new(&plan.mark.rsplit_once('/').map_or("", |(ours, _)| ours)));
         let pins = Pins::new(&root, &tag);
-        let sockets =
-            Sockets { plan: plan.clone(), list, auditor: Auditor::new()?, pins, blame, wanted, mark };
-        sockets.mark_folders();
-        Ok(sockets)
+        let auditor = Auditor::new()?;
+        Ok(Sockets { plan: plan.clone(), list, auditor, pins, blame: None, wanted, mark })
+    }
+
+    /// Looks from now on who takes a dentry away; as an ordinary user nobody is known. `seen` is called when it may be.
+    pub fn watch_doers(&mut self, seen: impl Fn() + Send + 'static) {
+        if !self.wanted.is_empty() {
+            self.blame = Blame::start(seen).ok();
+            self.mark_folders();
+        }
     }
 
     /// The folders to watch.

@@ -55,7 +55,7 @@ pub async fn run(
     };
     let seen = Arc::new(Notify::new());
     let deeds = seen.clone();
-    let sockets = Sockets::new(plan, move || seen.notify_one())?;
+    let sockets = Sockets::new(plan)?;
     let mut watcher = Watcher::new();
     watcher.set(&sockets.folders());
     let table = Table::new(plan.notify);
@@ -74,6 +74,8 @@ pub async fn run(
         end: None,
     };
     turns.respawn();
+    // While the service starts.
+    turns.sockets.watch_doers(move || seen.notify_one());
     let mut events = Vec::new();
     loop {
         turns.work();
