@@ -295,6 +295,7 @@ fn systemd_runs(world: &World) -> Result {
 /// With the default KillMode every process of the cgroup gets SIGTERM from systemd: the service once, all the same.
 fn systemd_cgroup(world: &World) -> Result {
     let got = world.file("got").display().to_string();
+    let begun = world.file("begun").display().to_string();
     let service = world.write(
         "service.sh",
         &format!(
