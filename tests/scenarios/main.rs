@@ -24,6 +24,7 @@ mod fixture;
 mod foreign_listener_kinds;
 mod foreign_listener_not_stolen;
 mod full_disk;
+mod guarded_from_cleaners;
 mod hero_style_spec;
 mod history;
 mod instance_surroundings;
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
         ordinary_user::trials(),
         control_socket::trials(),
         full_disk::trials(),
+        guarded_from_cleaners::trials(),
         history::trials(),
         own_socket_put_back::trials(),
         without_events::trials(),

@@ -1,11 +1,12 @@
 //! `shimd wrap` as a child, with what it says and how it ends.
+#![allow(unsafe_code)] // signal dispositions of the child, before its exec
 
 use crate::fault::Context;
 use crate::{Fault, Result, World, processes, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -36,7 +37,22 @@ impl World {
         let output = File::create(self.file(&format!("wrap-{count}.out")))?;
         command.stdin(Stdio::null()).stdout(output).stderr(File::create(&errors)?);
         self.note(format!("$ {}", crate::command::line_of(&command)));
+        hears_the_terminal(&mut command);
         Ok(Wrapped { child: command.spawn().context("cannot run shimd wrap")?, errors })
+    }
+}
+
+/// A shell that starts the tests in the background has them ignore what a terminal sends, and a shell cannot trap what
+/// was ignored before it began (POSIX).
+fn hears_the_terminal(command: &mut Command) {
+    // SAFETY: signal(2) alone, which may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            for heard in [libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(heard, libc::SIG_DFL);
+            }
+            Ok(())
+        });
     }
 }
 

@@ -169,7 +169,10 @@ impl Supervisor {
             old.remove();
         }
         match self.pins.make(name, &socket.path, ino) {
-            Ok(pin) => (socket.care.pin, socket.care.unpinned) = (Some(Arc::new(pin)), None),
+            Ok(pin) => {
+                (socket.care.pin, socket.care.unpinned) = (Some(Arc::new(pin)), None);
+                self.guard(name, index);
+            }
             // It went just now: the next audit sees what there is.
             Err(e) if matches!(e.errno, Errno::ENOENT | Errno::ESTALE) => {}
             Err(e) => {

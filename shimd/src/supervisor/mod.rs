@@ -69,6 +69,7 @@ use control::Control;
 use effects::Outcome;
 use events::Events;
 use pins::Pins;
+use prevention::Guards;
 use rollout::Rollout;
 use service::Service;
 use waiters::Waiter;
@@ -136,6 +137,8 @@ pub struct Supervisor {
     /// Whether there are descriptors enough for a hold on each socket's dentry.
     holds: bool,
     pins: Pins,
+    /// Locks on the folders that a cleaner may visit.
+    guards: Guards,
     /// Listeners that the daemon keeps for services.
     activation: Activation,
     /// Services with a lost socket that is not put back yet.
@@ -228,6 +231,7 @@ impl Supervisor {
             unexplained: Vec::new(),
             holds: true,
             pins: Pins::new(&root, &tag),
+            guards: Guards::new(),
             activation: Activation::new(std::env::var_os("NOTIFY_SOCKET").as_deref()),
             waiting_to_heal: BTreeSet::new(),
             healing: false,
@@ -511,6 +515,7 @@ impl Supervisor {
             self.next_period = now + PERIOD;
             self.mind_control();
             self.renew_control_pin();
+            self.mind_guards();
             if self.period == 0 {
                 // By now everything that is to have a pin has one.
                 self.sweep_pins();

@@ -121,6 +121,7 @@ impl Pins {
 impl Supervisor {
     /// Takes away the pins of a service's sockets: they are about to die, but for those whose listener is kept.
     pub(super) fn drop_pins(&mut self, name: &Arc<str>) {
+        self.unguard(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let activation = &self.activation;
         for socket in service.sockets.iter_mut().filter(|s| !activation.keeps(name, &s.path)) {

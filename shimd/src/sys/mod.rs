@@ -9,6 +9,7 @@ pub mod clean;
 pub mod detach;
 pub mod exec;
 pub mod folder;
+pub mod guard;
 pub mod identity;
 pub mod limits;
 pub mod lock;
