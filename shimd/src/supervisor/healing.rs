@@ -148,7 +148,8 @@ pub fn weigh(
     if instance.spec.on_missing == OnMissing::Report {
         return Heal::No;
     }
-    let lost = *socket.care.lost.get_or_insert(now);
+    // What may have been a reload has been waited for already.
+    let lost = *socket.care.lost.get_or_insert(socket.missed.unwrap_or(now));
     let by_another = by.flatten().is_some_and(|deed| !is_own(deed, instance));
     let from = if by_another { lost } else { lost + instance.spec.settle };
     let from = socket.care.patience.until(now).map_or(from, |at| at.max(from));
