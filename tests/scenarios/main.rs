@@ -12,6 +12,7 @@ mod activate_outlives_shimd;
 mod activate_real_servers;
 mod activate_restarts_no_client_refused;
 mod activate_stop_removes;
+mod after_boot;
 mod bad_input_exec;
 mod bad_input_paths;
 mod bad_input_specs;
@@ -19,6 +20,7 @@ mod bad_input_wire;
 mod child_keeps_listener;
 mod control_socket;
 mod daemon_missing;
+mod damaged_store;
 mod depends_on;
 mod fixture;
 mod foreign_listener_kinds;
@@ -117,6 +119,8 @@ fn main() -> ExitCode {
         one_daemon_per_home::trials(),
         ordinary_user::trials(),
         control_socket::trials(),
+        after_boot::trials(),
+        damaged_store::trials(),
         full_disk::trials(),
         guarded_from_cleaners::trials(),
         history::trials(),

@@ -37,6 +37,10 @@ pub struct Loaded {
     pub last_event: u64,
     /// The newest verdict of each socket of a registered service, by service and path.
     pub verdicts: BTreeMap<(String, String), LastVerdict>,
+    /// The machine has booted since the last daemon: instances and intents are void.
+    pub rebooted: bool,
+    /// That the store was damaged, where it lies now, and what was carried over.
+    pub damage: Option<String>,
 }
 
 pub(super) fn load(db: &Connection) -> rusqlite::Result<Loaded> {
@@ -44,6 +48,8 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Loaded> {
         services: services(db)?,
         last_event: event::last_id(db)?,
         verdicts: event::last_verdicts(db)?,
+        rebooted: false,
+        damage: None,
     })
 }
 

@@ -7,6 +7,8 @@
 //!
 //! Events are the one thing that nobody waits for, and that may be lost: see [`Store::lost_events`].
 
+mod boot;
+mod damaged;
 mod event;
 mod load;
 mod lost;
@@ -32,6 +34,7 @@ pub use lost::QUEUED;
 pub use prune::{AGE, EVENTS};
 pub use write::{InstanceRecord, ListenerRecord, Write};
 
+use crate::sys::identity::boot_id;
 use lost::Lost;
 use prune::{Limits, Pruner};
 use thread::{Answer, Job, Writer};
@@ -62,6 +65,21 @@ pub enum StoreError {
     Schema {
         /// In the file.
         found: String,
+    },
+    /// A page of it is torn; `PRAGMA quick_check`'s words.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// It is damaged, and cannot be moved out of the way.
+    #[error(
+        "{} is damaged ({damage}) and cannot be set aside: {source}; move it away by hand, with its -wal file, and start shimd again", path.display()
+    )]
+    Aside {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: String,
+        /// What the file system says.
+        source: std::io::Error,
     },
     /// A write was refused; nothing of it was kept.
     #[error("{0}; nothing was changed: free disk space or make the folder writable, then say it again")]
@@ -104,15 +122,41 @@ impl Ack {
 }
 
 impl Store {
-    /// Opens the database, brings its schema forward, reads what a daemon needs and starts the store's threads.
+    /// Opens the database, brings its schema forward, voids what a boot has ended, reads what a daemon needs and
+    /// starts the store's threads. A damaged one is set aside first, and what can be read of it carried over:
+    /// [`Loaded::damage`] says so.
+    ///
+    /// # Errors
+    /// A newer schema, one that is none, and whatever the file system refuses: nothing was changed then.
     pub fn open(path: &Path) -> Result<(Store, Loaded), StoreError> {
-        let db = open_to_write(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        Self::on(db, path, Limits::default())
+        let limits = Limits::default();
+        let damage = match open_well(path) {
+            Ok(db) => match Self::on(db, path, limits) {
+                Err(e) if damaged::is_damage(&e) => damaged::words(&e),
+                result => return result,
+            },
+            Err(e) if damaged::is_damage(&e) => damaged::words(&e),
+            Err(e) => return Err(e),
+        };
+        let aside = damaged::set_aside(path).map_err(|source| StoreError::Aside {
+            path: path.to_owned(),
+            damage: damage.clone(),
+            source,
+        })?;
+        let mut db = opened(path)?;
+        schema::migrate(&mut db)?;
+        let carried = damaged::carry_over(&aside, &mut db);
+        let (store, mut loaded) = Self::on(db, path, limits)?;
+        let (path, aside) = (path.display(), aside.display());
+        loaded.damage =
+            Some(format!("{path} was damaged ({damage}); it was set aside as {aside}; {carried}"));
+        Ok((store, loaded))
     }
 
     fn on(mut db: Connection, path: &Path, limits: Limits) -> Result<(Store, Loaded), StoreError> {
         schema::migrate(&mut db)?;
-        let loaded = load::load(&db)?;
+        let rebooted = boot::note(&mut db, boot_id()).map_err(damaged::of_reading)?;
+        let loaded = Loaded { rebooted, ..load::load(&db).map_err(damaged::of_reading)? };
         let lost = Arc::new(Lost::default());
         let (jobs, queue) = mpsc::channel();
         let (questions, asked) = mpsc::channel();
@@ -165,6 +209,23 @@ impl Store {
     pub fn trouble(&self) -> Option<String> {
         self.lost.trouble()
     }
+}
+
+/// The database, each page of which was looked at if the last daemon did not end in order.
+fn open_well(path: &Path) -> Result<Connection, StoreError> {
+    if damaged::is_emptied(path) {
+        return Err(StoreError::Damaged("the file is empty".into()));
+    }
+    let torn = damaged::with(path, "-wal").exists();
+    let db = opened(path)?;
+    if torn {
+        damaged::check(&db)?;
+    }
+    Ok(db)
+}
+
+fn opened(path: &Path) -> Result<Connection, StoreError> {
+    open_to_write(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }
 
 fn open_to_write(path: &Path) -> rusqlite::Result<Connection> {

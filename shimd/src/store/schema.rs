@@ -1,7 +1,8 @@
 //! The tables and views of `state.db`, and how an older schema moves forward. For people: `docs/store.md`.
 //!
 //! ```text
-//! meta      key, value                                    `schema`: the version below
+//! meta      key, value                                    `schema`: the version below; `boot`: the boot id of
+//!                                                         the last daemon
 //! service   name, spec_json (verbatim), want (up, down),  one row a registered service; generation counts
 //!           restart (JSON or null), rest (ended, failed   its spawns; restart is the open intent
 //!           or null), rest_reason, generation, current    its spawns; restart is the open intent; current

@@ -35,7 +35,7 @@ impl Supervisor {
         );
         let told = ["watch", "notify", "store", "control"];
         let others = self.troubles.iter().filter(|(what, _)| !told.contains(*what));
-        rows.extend(others.map(|(what, trouble)| ill(what, trouble, "see shimd.log")));
+        rows.extend(others.map(|(what, trouble)| ill(what, trouble, help(what))));
         rows
     }
 
@@ -132,6 +132,16 @@ impl Supervisor {
             ),
             "raise the hard limit of open files (LimitNOFILE=, ulimit -Hn) and start shimd again",
         )
+    }
+}
+
+fn help(what: &str) -> &'static str {
+    match what {
+        "damaged-store" => {
+            "see with proc list whether all services are there and register those that are not; the old file may then be removed"
+        }
+        "unknown-instances" => "register them again, then proc restart --clean each, or end those processes",
+        _ => "see shimd.log",
     }
 }
 

@@ -20,7 +20,14 @@ use crate::sys::tree::{self, Tree};
 impl Supervisor {
     /// Takes the services of the store.
     pub(super) fn load(&mut self, loaded: Loaded) {
-        let Loaded { services: records, mut verdicts, .. } = loaded;
+        let Loaded { services: records, mut verdicts, rebooted, damage, .. } = loaded;
+        if rebooted {
+            tracing::info!("the machine has booted since: no instance and no intent of before is taken up");
+        }
+        if let Some(damage) = damage {
+            tracing::error!("{damage}");
+            self.troubles.insert("damaged-store", damage);
+        }
         // Once: what lives and bears our mark, whether the store knows of it or not.
         let marked = tree::marked(&self.tag);
         for (name, record) in records {
@@ -33,21 +40,13 @@ impl Supervisor {
                     continue;
                 }
             };
-            let mut durable = record.durable;
-            let mut instances = record.instances;
-            let recorded = instances.len();
-            instances.retain(|i| i.identity.boot_id == self.boot_id);
-            let rebooted =
-                instances.len() < recorded || record.listeners.iter().any(|l| l.boot_id != self.boot_id);
-            if rebooted {
-                (durable.restart, durable.rest) = (None, None);
-            }
+            let durable = record.durable;
             let machine = Machine::restored(durable);
             let mut service = Service::new(spec, Arc::from(record.spec_json.as_str()), machine, &self.root);
             service.generation = record.generation;
             service.trouble = record.rest_reason;
             service.current = record.current;
-            for record in instances {
+            for record in record.instances {
                 let own = record.generation == service.current;
                 let instance = self.found(&name, record);
                 if own { service.instance = instance } else { service.second.instance = instance }
@@ -93,6 +92,16 @@ impl Supervisor {
             }
             self.logs.follow(&name, limits(service.live_spec()));
             self.services.insert(service.name.clone(), service);
+        }
+        let unknown: Vec<String> = marked
+            .iter()
+            .filter(|((name, _), _)| !self.services.contains_key(name.as_str()))
+            .map(|((name, _), pids)| format!("{name} (pid {})", pids.first().copied().unwrap_or_default()))
+            .collect();
+        if !unknown.is_empty() {
+            let trouble = format!("these run, but their specs are not known here: {}", unknown.join(", "));
+            tracing::error!("{trouble}");
+            self.troubles.insert("unknown-instances", trouble);
         }
         self.index_dependents();
         self.watch_folders();

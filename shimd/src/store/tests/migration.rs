@@ -21,6 +21,8 @@ fn version_1(base: &Base) {
            INSERT INTO listener VALUES ('web', '/run/web.sock', 11, 12, 'b');"#,
     )
     .unwrap();
+    // Its listener was seen in this boot: after another one, instances are void.
+    db.execute("UPDATE listener SET boot_id = ?1", [boot_id()]).unwrap();
 }
 
 #[test]

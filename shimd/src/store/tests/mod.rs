@@ -1,5 +1,7 @@
 //! The store, on real files.
 
+mod boot;
+mod damaged;
 mod disk;
 mod history;
 mod migration;
