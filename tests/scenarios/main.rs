@@ -47,6 +47,7 @@ mod relink_and_the_daemon;
 mod relink_backs_off;
 mod relink_falls_to_restart;
 mod relink_of_closed_listener;
+mod relink_on_bad_disks;
 mod relink_puts_it_back;
 mod relink_spares_a_reload;
 mod restart_many_disturbed;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         relink_puts_it_back::trials(),
         relink_falls_to_restart::trials(),
         relink_backs_off::trials(),
+        relink_on_bad_disks::trials(),
         relink_and_the_daemon::trials(),
         activate_hand_over::trials(),
         activate_crash_loses_no_waiting_connection::trials(),

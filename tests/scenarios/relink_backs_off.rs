@@ -75,7 +75,7 @@ fn watch(world: &World, pid: i32) -> Result {
 }
 
 /// User and system time of a process, in ticks: proc_pid_stat(5).
-fn processor_ticks(pid: i32) -> Result<u64> {
+pub fn processor_ticks(pid: i32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
     let times: Vec<u64> = fields.skip(11).take(2).filter_map(|ticks| ticks.parse().ok()).collect();

@@ -19,7 +19,7 @@ mod heal;
 mod healing;
 pub(crate) mod patience;
 pub(crate) mod pins;
-mod prevention;
+pub(crate) mod prevention;
 mod publish;
 mod queues;
 mod readiness;

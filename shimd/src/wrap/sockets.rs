@@ -19,6 +19,7 @@ use super::sweep::{self, SweepError};
 use super::tell;
 use crate::supervisor::culprits::{self, Wanted};
 use crate::supervisor::pins::{Pins, nobody_listens};
+use crate::supervisor::prevention::Guards;
 use crate::sys::blame::{Blame, Deed};
 use crate::sys::pin::{LinkError, Pin};
 use crate::sys::tree;
@@ -59,6 +60,7 @@ pub struct Sockets {
     list: Vec<Kept>,
     auditor: Auditor,
     pins: Pins,
+    guards: Guards,
     blame: Option<Blame>,
     wanted: Wanted,
     /// `SHIMD_INSTANCE` of the service's processes.
@@ -99,7 +101,16 @@ impl Sockets {
         let tag = tree::home_tag(Path::new(&plan.mark.rsplit_once('/').map_or("", |(ours, _)| ours)));
         let pins = Pins::new(&root, &tag);
         let auditor = Auditor::new()?;
-        Ok(Sockets { plan: plan.clone(), list, auditor, pins, blame: None, wanted, mark })
+        Ok(Sockets {
+            plan: plan.clone(),
+            list,
+            auditor,
+            pins,
+            guards: Guards::new(),
+            blame: None,
+            wanted,
+            mark,
+        })
     }
 
     /// Looks from now on who takes a dentry away; as an ordinary user nobody is known. `seen` is called when it may be.
@@ -129,6 +140,7 @@ impl Sockets {
 
     /// A generation is about to be spawned.
     pub fn begin(&mut self, generation: u32) {
+        self.guards.drop_all();
         for socket in &mut self.list {
             socket.care.begin();
             socket.bound = socket.declared.bound(generation);
@@ -232,7 +244,10 @@ impl Sockets {
         socket.reason = finding.reason.clone().into_owned();
         let step = socket.care.step(sight, self.plan.on_missing, self.plan.settle, began);
         match step {
-            Step::Keep => self.keep(at, &finding, began),
+            Step::Keep => {
+                self.keep(at, &finding, began);
+                self.mind_guards();
+            }
             Step::Await => {
                 socket.look_at = Instant::now() + socket.pause;
                 socket.pause = (socket.pause * 2).min(LONGEST);
@@ -320,6 +335,19 @@ impl Sockets {
                 socket.said = Some(words);
             }
         }
+    }
+
+    /// Keeps cleaners by age from the folders of what is served, and of its pins.
+    fn mind_guards(&mut self) {
+        let visited = |kept: &&Kept| {
+            kept.known.is_some() && !kept.declared.is_abstract() && self.guards.visited(&kept.declared.path)
+        };
+        let served: Vec<&Kept> = self.list.iter().filter(visited).collect();
+        let pins = served.iter().filter_map(|kept| kept.pin.as_ref()).map(|pin| pin.folder().path());
+        let folders = served.iter().filter_map(|kept| kept.declared.path.parent()).chain(pins);
+        let folders: BTreeSet<PathBuf> = folders.map(Path::to_owned).collect();
+        let well = served.iter().filter(|kept| kept.verdict == Some(Verdict::Ok));
+        self.guards.mind(&folders, well.map(|kept| kept.declared.path.as_path()));
     }
 
     /// Gives a socket that the service serves under a private name its public one; true if that was done.

@@ -49,7 +49,29 @@ impl Guards {
         self.held.len()
     }
 
-    /// Holds a guard on each of these folders, as they lie there now, and on no other.
+    /// Holds a guard on each of these folders, as they lie there now, and on no other; now and then makes them, and
+    /// these sockets, young.
+    pub fn mind<'a>(&mut self, folders: &'a BTreeSet<PathBuf>, sockets: impl Iterator<Item = &'a Path>) {
+        self.set(folders);
+        let now = Instant::now();
+        if self.renew > now {
+            return;
+        }
+        self.renew = now + RENEWED;
+        let young =
+            sockets.chain(folders.iter().map(PathBuf::as_path).filter(|f| !self.cleaned.contains(*f)));
+        let refused: Vec<_> = young
+            .filter_map(|path| guard::touch(path).err().map(|errno| (path.to_owned(), errno)))
+            .filter(|(_, errno)| *errno != Errno::ENOENT)
+            .collect();
+        self.refused.extend(refused);
+    }
+
+    /// Lets go of all.
+    pub fn drop_all(&mut self) {
+        self.held.clear();
+    }
+
     fn set(&mut self, folders: &BTreeSet<PathBuf>) {
         self.held.retain(|path, guard| folders.contains(path) && guard.is_of(path));
         self.refused.clear();
@@ -98,21 +120,9 @@ impl Supervisor {
             .filter(|socket| socket.known.is_some() && self.guards.visited(&socket.path))
             .collect();
         let set: BTreeSet<PathBuf> = sockets.iter().copied().flat_map(folders).map(Path::to_owned).collect();
-        self.guards.set(&set);
-        let now = Instant::now();
-        if self.guards.renew > now {
-            return;
-        }
-        self.guards.renew = now + RENEWED;
         // A pin is the socket's own inode.
         let well = sockets.iter().filter(|socket| socket.is_ok() && !socket.has_moved()).map(|s| s.place());
-        let young =
-            well.chain(set.iter().map(PathBuf::as_path).filter(|f| !self.guards.cleaned.contains(*f)));
-        let refused: Vec<_> = young
-            .filter_map(|path| guard::touch(path).err().map(|errno| (path.to_owned(), errno)))
-            .filter(|(_, errno)| *errno != Errno::ENOENT)
-            .collect();
-        self.guards.refused.extend(refused);
+        self.guards.mind(&set, well);
     }
 }
 
