@@ -58,6 +58,7 @@ mod servers;
 mod sigkill_daemon_adopts;
 mod stop_takes_the_whole_tree;
 mod stop_timeout_kills;
+mod torture;
 mod unlink_under_listener;
 mod without_events;
 mod wrap_beneath_supervisors;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         sigkill_daemon_adopts::trials(),
         proc_heal_bridges_a_ghost::trials(),
         random_removals_never_green::trials(),
+        torture::trials(),
         relink_of_closed_listener::trials(),
         relink_spares_a_reload::trials(),
         relink_puts_it_back::trials(),

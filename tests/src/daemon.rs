@@ -83,12 +83,17 @@ impl World {
     pub fn kill_daemon(&self) -> Result<i32> {
         let pid = self.daemon_pid()?;
         processes::signal(pid, Signal::SIGKILL);
+        self.await_killed(pid)?;
+        Ok(pid)
+    }
+
+    /// Waits until a daemon that was killed is dead.
+    pub fn await_killed(&self, pid: i32) -> Result {
         self.reap();
         wait_until(DAEMON, "the killed daemon is dead", || {
             self.reap();
             !processes::alive(pid)
-        })?;
-        Ok(pid)
+        })
     }
 
     /// Asks the daemon to end, and waits until it is gone.

@@ -30,6 +30,7 @@ pub mod record;
 mod scenario;
 pub mod skip;
 pub mod specs;
+pub mod torture;
 pub mod wait;
 mod world;
 mod wrapped;

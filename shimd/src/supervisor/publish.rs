@@ -11,6 +11,7 @@
 //! whose own name leads elsewhere than the public one is published again; where its own name is gone, the public one is
 //! judged as it is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -144,6 +145,26 @@ pub fn remove_dead(names: Vec<PathBuf>) {
                 clean::remove_socket(&name, &|seen| nobody_listens(&mut auditor.borrow_mut(), &seen.path));
         }
     });
+}
+
+/// Removes from these folders what a daemon that was killed had moved aside, or was about to put in place: dead sockets,
+/// and second names of live ones. Only before this daemon has begun anything itself.
+pub fn sweep_aside(folders: &BTreeSet<PathBuf>, auditor: &mut Auditor) {
+    let auditor = std::cell::RefCell::new(auditor);
+    for folder in folders {
+        let spare = |seen: &clean::Seen| {
+            has_other_name(folder, seen.ino) || nobody_listens(*auditor.borrow_mut(), &seen.path)
+        };
+        // What cannot be removed now goes with the next clean of its service.
+        let _ = clean::sweep_private(folder, &spare);
+    }
+}
+
+/// Whether an inode has a name in a folder that is not one of those put aside.
+fn has_other_name(folder: &Path, inode: u64) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| !clean::is_private(&entry.file_name()));
+    named.filter_map(|entry| lstat_id(&entry.path())).any(|(_, ino)| ino == inode)
 }
 
 /// Puts each socket of an instance at its public name; the first that cannot be is why not.

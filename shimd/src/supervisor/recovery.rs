@@ -1,6 +1,7 @@
 //! After the daemon's own start: what the store names is found again, or truthfully said to be gone.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +10,7 @@ use socket_audit::ListenerId;
 
 use super::Supervisor;
 use super::effects::{drop_cgroup, limits};
-use super::publish::own_paths;
+use super::publish::{own_paths, remove_dead, sweep_aside};
 use super::service::{Instance, Service};
 use super::socket::{Socket, Spell, declared};
 use crate::core::machine::{Event, Found, Machine, Want};
@@ -155,6 +156,10 @@ impl Supervisor {
 
     /// Tells each machine what is left of its instances.
     pub(super) fn recover(&mut self) {
+        let sockets = self.services.values().flat_map(|service| &service.sockets);
+        let paths = sockets.map(|socket| socket.path.as_path()).filter(|path| path.is_absolute());
+        let folders = paths.filter_map(Path::parent).map(Path::to_owned).collect();
+        sweep_aside(&folders, &mut self.auditor);
         let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
         for name in names {
             let Some(service) = self.services.get_mut(&name) else { continue };
@@ -163,6 +168,10 @@ impl Supervisor {
             if current == Found::Gone {
                 service.trouble = Some("it ended while shimd was down; its exit status is not known".into());
                 service.sockets.iter_mut().for_each(Socket::is_nobodys);
+            }
+            if [current, other].iter().all(|found| matches!(found, Found::None | Found::Gone)) {
+                // The last daemon may have died between the end of an instance and the removal of its names.
+                remove_dead(last_names(service, &self.root));
             }
             // What was said to the last daemon is not known.
             service.notified = current == Found::Alive;
@@ -182,6 +191,21 @@ impl Supervisor {
         let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
         self.dirty.extend(names.into_iter().map(|name| (name, None)));
     }
+}
+
+/// The names of the last instances' published sockets; with the public ones, where no other is to come.
+fn last_names(service: &Service, root: &Path) -> Vec<PathBuf> {
+    let spec = &service.spec;
+    let own = |declared: &_, generation| spec.private_path(root, declared, generation);
+    let mut names: Vec<PathBuf> = (service.current..=service.generation)
+        .flat_map(|generation| spec.sockets.iter().filter_map(move |s| own(s, generation)))
+        .collect();
+    if service.machine.want == Want::Down && !names.is_empty() {
+        let published = service.sockets.iter().zip(&spec.sockets);
+        let published = published.filter(|(_, declared)| own(declared, service.current).is_some());
+        names.extend(published.map(|(socket, _)| socket.path.clone()));
+    }
+    names
 }
 
 fn found(instance: Option<&Instance>) -> Found {

@@ -330,7 +330,7 @@ pub(super) fn private_name() -> Result<OsString, Errno> {
     Ok(format!("{PRIVATE_PREFIX}{:032x}", u128::from_ne_bytes(random)).into())
 }
 
-fn is_private(name: &OsStr) -> bool {
+pub(crate) fn is_private(name: &OsStr) -> bool {
     name.as_bytes()
         .strip_prefix(PRIVATE_PREFIX.as_bytes())
         .is_some_and(|rest| rest.len() == 32 && rest.iter().all(u8::is_ascii_hexdigit))

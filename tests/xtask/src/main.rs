@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `test`, `bench` and `faults-table`: each does all the set-up that a fresh machine needs.
+//! `cargo xtask demo`, `test`, `torture`, `bench` and `faults-table`: each does all the set-up that a fresh machine needs.
 
 mod bench;
 mod build;
@@ -9,6 +9,7 @@ mod servers;
 mod step;
 mod tally;
 mod test;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,8 @@ const USAGE: &str = "\
 cargo xtask demo [--record FILE]   the whole story with a real server; --record puts it between FILE's markers
 cargo xtask test [NAME...]         all tests; with names, only the scenarios and faults whose names
                                    hold one
+cargo xtask torture [--kills N] [--seed S]
+                                   kills the daemon 2,000 times at random moments, and looks what is left
 cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
 cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: events,
                                    verdict, restart, audit, truth, idle, list, memory, start";
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "demo" => demo::demo(rest),
         Some((command, rest)) if command == "test" => test::test(rest),
         Some((command, rest)) if command == "bench" => bench::bench(rest),
+        Some((command, rest)) if command == "torture" => torture::torture(rest),
         Some((command, rest)) if command == "faults-table" => faults_table::faults_table(rest),
         _ => {
             eprintln!("{USAGE}");

@@ -1,0 +1,140 @@
+//! The torture run: the daemon is killed at random moments, again and again, and after each recovery the world is held
+//! to what must always be so, by the kernel's and the file system's word.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `deeds` | what is under way when the daemon is killed |
+//! | `look` | what must be so after each recovery |
+//! | `random` | the dice: the same for the same seed |
+//!
+//! A command that was cut off may have been done or not; what it left must be one of the two, whole.
+
+mod deeds;
+mod look;
+mod random;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::client::ping;
+use crate::fault::Context;
+use crate::wait::wait_for;
+use crate::{Result, World, processes};
+
+pub use deeds::{Deed, Service};
+use look::Looker;
+pub use look::Violation;
+use random::Random;
+
+/// How many services there are.
+pub const SERVICES: usize = 20;
+/// The latest moment of a kill after its command was sent.
+const LATEST: Duration = Duration::from_millis(50);
+/// How long a recovery may take until all is as it must be.
+const RECOVERS: Duration = Duration::from_secs(20);
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Toll {
+    /// How often the daemon was killed.
+    pub kills: usize,
+    /// How often the clients were answered meanwhile.
+    pub answers: u64,
+    /// What was not so after a recovery.
+    pub violations: Vec<Violation>,
+    /// From a start of the daemon until all was as it must be; the longest.
+    pub longest: Duration,
+}
+
+/// Kills the daemon `kills` times. `told` is called after each recovery.
+///
+/// # Errors
+/// Where the run itself cannot go on: a daemon that does not come up, a folder that cannot be read.
+pub fn run(world: &World, seed: u64, kills: usize, mut told: impl FnMut(&Toll)) -> Result<Toll> {
+    let mut random = Random::new(seed);
+    let mut services = deeds::services(world);
+    world.start_daemon()?;
+    let specs: Vec<_> = services.iter().map(|service| service.spec.clone()).collect();
+    world.rpc("service.set", json!({"specs": specs}))?;
+    let names: Vec<_> = services.iter().map(|service| &service.name).collect();
+    world.rpc("service.start", json!({"names": names}))?;
+    let mut looker = Looker::new(world)?;
+    let (over, answers) = (AtomicBool::new(false), AtomicU64::new(0));
+    let paths: Vec<_> = services.iter().map(|service| world.socket(&service.name, "rpc.sock")).collect();
+    let mut toll = Toll::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for path in &paths {
+                    answers.fetch_add(u64::from(ping(path).is_ok()), Ordering::Relaxed);
+                    std::thread::park_timeout(Duration::from_micros(500));
+                }
+            }
+        });
+        let ended = (|| -> Result {
+            while toll.kills < kills {
+                let deeds = round(world, &mut random, &mut services, &mut toll)?;
+                let began = Instant::now();
+                let left = wait_for(RECOVERS, "", || {
+                    let found = looker.look(&services)?;
+                    Ok(found.is_empty().then_some(()))
+                });
+                if left.is_err() {
+                    let what = looker.look(&services)?;
+                    toll.violations.push(Violation { kill: toll.kills, deeds, what });
+                }
+                looker.settle(&mut services)?;
+                toll.longest = toll.longest.max(began.elapsed());
+                toll.answers = answers.load(Ordering::Relaxed);
+                told(&toll);
+            }
+            Ok(())
+        })();
+        over.store(true, Ordering::Relaxed);
+        ended
+    })?;
+    Ok(toll)
+}
+
+/// Some deeds, a kill in their midst, in one of four rounds another one within the recovery; and a daemon that answers.
+fn round(
+    world: &World,
+    random: &mut Random,
+    services: &mut [Service],
+    toll: &mut Toll,
+) -> Result<Vec<String>> {
+    let daemon = world.daemon_pid()?;
+    let deeds = Deed::some(random, services);
+    let moment = random.within(LATEST);
+    let mut words: Vec<String> =
+        deeds.iter().map(|(at, deed)| format!("{deed:?} {}", services[*at].name)).collect();
+    words.push(format!("killed after {moment:?}"));
+    std::thread::scope(|scope| {
+        for (at, deed) in &deeds {
+            let service = &services[*at];
+            // Most of these connections are cut off; what came of them is looked at afterwards.
+            scope.spawn(move || drop(deed.is_done(world, service)));
+        }
+        std::thread::park_timeout(moment);
+        processes::signal(daemon, Signal::SIGKILL);
+    });
+    for (at, deed) in deeds {
+        deed.may_have(&mut services[at]);
+    }
+    world.await_killed(daemon)?;
+    toll.kills += 1;
+    if random.below(4) == 0 {
+        let mut again = world.spawn_daemon()?;
+        let moment = random.within(LATEST);
+        words.push(format!("and after {moment:?} of its recovery"));
+        std::thread::park_timeout(moment);
+        again.kill()?;
+        again.wait()?;
+        toll.kills += 1;
+    }
+    world.start_daemon().context("the daemon does not come up again")?;
+    Ok(words)
+}
