@@ -3,7 +3,7 @@
 //! On every connection the first request is `shim.info`, and a daemon of another version gets no second one. That
 //! costs a few hundredths of a millisecond, and nothing is ever asked of a daemon that could take it otherwise.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nu_plugin::EngineInterface;
@@ -68,6 +68,27 @@ impl<'a> Daemon<'a> {
         let socket = home.control_socket();
         let client = Client::connect(&socket, CONNECT).map_err(|error| error::request(error, &blame))?;
         Ok(Daemon { engine, socket, client, blame })
+    }
+
+    /// A new daemon, in the place of the one that runs if one does, whatever version that is.
+    ///
+    /// # Errors
+    /// `proc::failed` says why it was not replaced, `proc::no_daemon` why none came up.
+    pub fn replaced(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
+        let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
+        let socket = home.control_socket();
+        let client = launch::replace(engine, &home, &blame, Self::root_of_running(engine, &socket))?;
+        let mut daemon = Daemon { engine, socket, client, blame };
+        daemon.check_version()?;
+        Ok(daemon)
+    }
+
+    /// Where the daemon that runs has its sockets; `None` where none runs, or it does not say so.
+    fn root_of_running(engine: &EngineInterface, socket: &Path) -> Option<String> {
+        let cancelled = || engine.signals().interrupted();
+        let mut client = Client::connect_unless(socket, CONNECT, &cancelled).ok()?;
+        let info = client.call("shim.info", json!({}), CONNECT, &mut |_| {}, &cancelled).ok()?;
+        Some(info.get("socket_root")?.as_str()?.to_owned())
     }
 
     /// What the command is about.

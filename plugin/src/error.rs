@@ -10,7 +10,7 @@
 //! | `proc::bad_home` | the environment names no usable home: a relative `SHIMD_HOME`, say |
 //! | `proc::bad_input` | an argument or the pipeline is not of the kind that the command takes |
 //! | `proc::bad_spec` | a spec, or the file that holds it, is wrong |
-//! | `proc::failed` | with `--fail`: a service did not come up, or a socket is not `ok` |
+//! | `proc::failed` | with `--fail`: a service did not come up, or a socket is not `ok`; the daemon that runs was not replaced |
 //! | `proc::denied` | the kernel does not let its sockets be seen |
 
 use std::time::Duration;
@@ -91,13 +91,18 @@ pub fn version(daemon: &str, head: Span) -> LabeledError {
         format!("the shimd that runs is {daemon}, this plugin is {VERSION}"),
         "would have been sent to another version",
         head,
-        "proc shim stop; proc shim start: services live on while shimd is replaced",
+        "proc shim restart: services live on while shimd is replaced",
     )
 }
 
 /// No daemon could be started.
 pub fn no_start(problem: String, head: Span, help: &str) -> LabeledError {
     labelled(kind::NO_DAEMON, problem, "needs a running shimd", head, help)
+}
+
+/// No other daemon took the place of the one that runs.
+pub fn not_replaced(problem: String, head: Span, help: &str) -> LabeledError {
+    labelled(kind::FAILED, problem, "would have replaced shimd", head, help)
 }
 
 /// The daemon went while its events were followed.
@@ -118,7 +123,7 @@ pub fn odd_answer(method: &str, problem: &serde_json::Error, head: Span) -> Labe
         format!("shimd's answer to {method} is not understood: {problem}"),
         "asked by this command",
         head,
-        "shimd and plugin may be of different builds: proc shim stop; proc shim start",
+        "shimd and plugin may be of different builds: proc shim restart",
     )
 }
 

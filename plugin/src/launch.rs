@@ -35,6 +35,9 @@ pub const INSTALL: &str = "install shimd beside nu_plugin_proc, or put its folde
 /// How long a new daemon may take until its control socket answers.
 const START: Duration = Duration::from_secs(10);
 
+/// The same for one that replaces another, which it ends first: in order within 10 s, by force within 5 s more.
+const REPLACE: Duration = Duration::from_secs(25);
+
 /// How `shimd run` ends when another daemon has the home.
 const ALREADY: i32 = 3;
 
@@ -49,6 +52,30 @@ const TOLD: usize = 5;
 /// # Errors
 /// `proc::no_daemon` says why none came up, with the last lines of its log.
 pub fn start(engine: &EngineInterface, home: &Home, blame: &Blame) -> Result<Client, LabeledError> {
+    launch(engine, home, blame, None)
+}
+
+/// Starts a daemon in the place of the one that runs, if one does, and connects to it. `root`: the folder in which that
+/// one has the sockets that are declared by a basename.
+///
+/// # Errors
+/// The same; the daemon that runs goes on, unless the message says otherwise.
+pub fn replace(
+    engine: &EngineInterface,
+    home: &Home,
+    blame: &Blame,
+    root: Option<String>,
+) -> Result<Client, LabeledError> {
+    launch(engine, home, blame, Some(root))
+}
+
+/// `replacing`: the socket root to go on with, if it is known.
+fn launch(
+    engine: &EngineInterface,
+    home: &Home,
+    blame: &Blame,
+    replacing: Option<Option<String>>,
+) -> Result<Client, LabeledError> {
     let program = find(engine)
         .ok_or_else(|| error::no_start(format!("no {PROGRAM} runs, and {NOT_FOUND}"), blame.head, INSTALL))?;
     let log = home.daemon_log();
@@ -58,21 +85,33 @@ pub fn start(engine: &EngineInterface, home: &Home, blame: &Blame) -> Result<Cli
         error::no_start(format!("cannot write {}: {problem}", log.display()), blame.head, &help)
     };
     let (file, told_before) = open_log(&log).map_err(no_log)?;
-    let mut child = spawn(engine, &program, file).map_err(|problem| {
+    let mut command = command(engine, &program, file);
+    let replaces = replacing.is_some();
+    if let Some(root) = replacing {
+        command.arg("--replace").envs(root.map(|root| ("HERO_SOCKET_DIR", root)));
+    }
+    let mut child = command.spawn().map_err(|problem| {
         let help = format!("see that {} can be executed", program.display());
         error::no_start(format!("cannot start {}: {problem}", program.display()), blame.head, &help)
     })?;
-    let connected = connect(engine, &mut child, &home.control_socket());
+    let connected = match replaces {
+        false => connect(engine, &mut child, &home.control_socket()),
+        true => taken_over(engine, &mut child, home),
+    };
     // Whether it serves or ends: no zombie stays behind while this plugin lives.
     std::thread::spawn(move || child.wait());
     connected.map_err(|failure| match failure {
+        Failure::Ended(_) if replaces => {
+            let problem = format!("shimd was not replaced{}", last_lines(&log, told_before));
+            error::not_replaced(problem, blame.head, &format!("its log is {}", log.display()))
+        }
         Failure::Ended(status) => {
             let problem =
                 format!("shimd ended ({status}) instead of serving{}", last_lines(&log, told_before));
             error::no_start(problem, blame.head, &format!("its log is {}", log.display()))
         }
         Failure::Client(ClientError::NoDaemon { .. }) => {
-            let waited = START.as_secs();
+            let waited = if replaces { REPLACE } else { START }.as_secs();
             let problem = format!("shimd did not serve within {waited} s{}", last_lines(&log, told_before));
             error::no_start(problem, blame.head, &format!("its log is {}", log.display()))
         }
@@ -108,22 +147,39 @@ fn connect(engine: &EngineInterface, child: &mut Child, socket: &Path) -> Result
     }
 }
 
+/// Connects once the new daemon has the home: its control socket is there before that, and its clients wait.
+fn taken_over(engine: &EngineInterface, child: &mut Child, home: &Home) -> Result<Client, Failure> {
+    let until = Instant::now() + REPLACE;
+    let new = child.id().to_string();
+    while std::fs::read_to_string(home.lock()).is_ok_and(|pid| pid.trim() != new) && Instant::now() < until {
+        if engine.signals().interrupted() {
+            return Err(Failure::Client(ClientError::Cancelled));
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(Failure::Ended(status));
+        }
+        std::thread::sleep(LOOK);
+    }
+    connect(engine, child, &home.control_socket())
+}
+
 /// Whether the daemon ended because another one has the home, and so will listen.
 fn has_rival(status: ExitStatus) -> bool {
     status.code() == Some(ALREADY)
 }
 
-fn spawn(engine: &EngineInterface, program: &Path, log: File) -> io::Result<Child> {
+fn command(engine: &EngineInterface, program: &Path, log: File) -> Command {
     let environment = place::environment(engine).into_iter().filter(|(name, _)| is_daemons(name));
-    Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(["run", "--detach"])
         .env_clear()
         .envs(environment)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
+        .stderr(log);
+    command
 }
 
 /// What of a user's environment the daemon, and so each service, is given: what says where things are and how to

@@ -11,7 +11,7 @@ use crate::commands::{
     register::Register,
     reset_failed::ResetFailed,
     restart::Restart,
-    shim::{ShimStart, ShimStatus, ShimStop},
+    shim::{ShimRestart, ShimStart, ShimStatus, ShimStop},
     socket_check::SocketCheck,
     start::Start,
     status::Status,
@@ -52,6 +52,7 @@ impl Plugin for Proc {
             Box::new(ResetFailed),
             Box::new(ShimStart),
             Box::new(ShimStop),
+            Box::new(ShimRestart),
             Box::new(ShimStatus),
         ]
     }

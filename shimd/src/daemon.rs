@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -13,14 +13,12 @@ use shimd_api::wire::Progress;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::replace::{self, ReplaceError};
 use crate::server::{self, Handler, Server};
 use crate::store::Store;
 use crate::supervisor::{Handle, Parts, Supervisor};
-use crate::sys::identity::ProcStat;
 use crate::sys::{activation, clean, detach, folder, limits, lock};
 
-/// How long the threads of a killed daemon may take to be gone.
-const DYING: Duration = Duration::from_secs(2);
 /// How long the last events may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
 /// How `shimd run` ends when another daemon has the home.
@@ -36,6 +34,8 @@ enum StartError {
     #[error(transparent)]
     Lock(#[from] lock::LockError),
     #[error(transparent)]
+    Replace(#[from] ReplaceError),
+    #[error(transparent)]
     Store(#[from] crate::store::StoreError),
     #[error("a dead daemon's control socket is in the way: {0}")]
     Leftover(#[from] clean::CleanError),
@@ -48,20 +48,23 @@ enum StartError {
 }
 
 /// Runs the daemon until it is told to end. `detached`: in a session of its own, with no descriptor of its
-/// parent's but the standard three.
-pub fn run(detached: bool) -> ExitCode {
+/// parent's but the standard three. `replacing`: in the place of the one that runs, if one does.
+pub fn run(detached: bool, replacing: bool) -> ExitCode {
     if detached && let Err(e) = detach::detach() {
         eprintln!("shimd: cannot detach: {e}");
         return ExitCode::FAILURE;
     }
     logging();
     limits::raise_nofile();
-    match start() {
+    match start(replacing) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("shimd: {e}");
             match e {
-                StartError::Lock(lock::LockError::Held { .. }) => ExitCode::from(ALREADY),
+                StartError::Lock(lock::LockError::Held { .. })
+                | StartError::Replace(ReplaceError::Turn(lock::LockError::Held { .. })) => {
+                    ExitCode::from(ALREADY)
+                }
                 _ => ExitCode::FAILURE,
             }
         }
@@ -75,18 +78,15 @@ fn logging() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
 }
 
-fn start() -> Result<(), StartError> {
+fn start(replacing: bool) -> Result<(), StartError> {
     let env = |name: &str| std::env::var_os(name);
     // Before anything is opened, and any thread started.
-    let inherited = activation::inherited(&env);
+    let mut inherited = activation::inherited(&env);
     let home = Home::from_env(&env, nix::unistd::geteuid().as_raw())?;
     let root = paths::socket_root(&env)?;
     folder::private_folder(&home.state)?;
     folder::private_folder(&home.run)?;
     folder::private_folder(&home.logs())?;
-    // One daemon a home: the lock says so, not a path that exists.
-    let _lock = take_lock(&home)?;
-    let (store, loaded) = Store::open(&home.database())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(8)
@@ -94,12 +94,29 @@ fn start() -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
+    // One daemon a home: the lock says so, not a path that exists.
+    let (_lock, place) = if replacing {
+        let _within = runtime.enter();
+        replace::take(&home, &root)?
+    } else {
+        (replace::take_lock(&home)?, None)
+    };
+    let (store, loaded) = Store::open(&home.database())?;
     let last = store.clone();
     let ended = runtime.block_on(async {
         let control = home.control_socket();
-        // The lock is ours: whatever socket lies there belongs to a dead daemon.
-        clean::remove_socket(&control, &|_| true)?;
-        let server = Server::bind(&control)?;
+        let server = match place {
+            Some(place) => {
+                // What has no name is known by what it is bound to.
+                inherited.extend(place.kept.into_iter().map(|fd| (String::new(), fd)));
+                place.beside.into_server()?
+            }
+            None => {
+                // The lock is ours: whatever socket lies there belongs to a dead daemon.
+                clean::remove_socket(&control, &|_| true)?;
+                Server::bind(&control)?
+            }
+        };
         let control = server.control();
         let (supervisor, handle) =
             Supervisor::build(Parts { home: home.clone(), root, store, loaded, control, inherited })?;
@@ -118,24 +135,6 @@ fn start() -> Result<(), StartError> {
     // Nobody waited for the last events; a disk that hangs must not hold up the end.
     let _ = runtime.block_on(async { tokio::time::timeout(FLUSH, last.flush().done()).await });
     ended
-}
-
-/// A daemon that was killed holds its lock until its last thread is gone, a moment longer than it seems to live.
-fn take_lock(home: &Home) -> Result<lock::HomeLock, lock::LockError> {
-    let until = Instant::now() + DYING;
-    loop {
-        match lock::HomeLock::take(&home.lock()) {
-            Err(lock::LockError::Held { pid: Some(pid), .. }) if !lives(pid) && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            result => return result,
-        }
-    }
-}
-
-fn lives(pid: i32) -> bool {
-    // State Z is a process whose first thread is gone already.
-    ProcStat::read(pid).is_ok_and(|stat| !matches!(stat.state, b'Z' | b'X'))
 }
 
 /// SIGTERM and SIGINT end the daemon; its services live on.

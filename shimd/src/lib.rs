@@ -7,6 +7,7 @@ pub mod core;
 pub mod daemon;
 pub mod logs;
 pub mod metrics;
+pub mod replace;
 pub mod server;
 pub mod store;
 pub mod supervisor;

@@ -15,6 +15,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   shimd run                                   the daemon, in the foreground
+  shimd run --replace                         the same, in the place of the one that runs: after an upgrade
   shimd check /run/redis/redis.sock           is it served? exit 0 ok, 1 not ok, 2 cannot tell
   shimd check --json /run/*.sock              the same for programs
   shimd wrap --socket /run/app.sock -- app -x  a prefix for any supervisor: cleans, verifies, heals, says READY=1";
@@ -26,6 +27,9 @@ enum Command {
         /// Leave the caller's session and close its descriptors (what the Nushell plugin starts)
         #[arg(long)]
         detach: bool,
+        /// Take the place of the shimd that runs in this home, of this version or another; no service is touched
+        #[arg(long)]
+        replace: bool,
     },
     /// Audit any socket paths: no daemon needed. Exit 0: all ok, 1: some not ok, 2: usage, or cannot tell
     Check(shimd::check::CheckArgs),
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
         return shimd::bridge::main();
     }
     match Cli::parse().command {
-        Command::Run { detach } => shimd::daemon::run(detach),
+        Command::Run { detach, replace } => shimd::daemon::run(detach, replace),
         Command::Check(args) => shimd::check::run(&args),
         Command::Wrap(args) => shimd::wrap::run(args),
         Command::Version => {

@@ -50,6 +50,7 @@ mod relink_of_closed_listener;
 mod relink_on_bad_disks;
 mod relink_puts_it_back;
 mod relink_spares_a_reload;
+mod replaced_in_place;
 mod restart_many_disturbed;
 mod restart_many_in_order;
 mod restart_many_one_fails;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         proc_heal_bridges_a_ghost::trials(),
         random_removals_never_green::trials(),
         torture::trials(),
+        replaced_in_place::trials(),
         relink_of_closed_listener::trials(),
         relink_spares_a_reload::trials(),
         relink_puts_it_back::trials(),

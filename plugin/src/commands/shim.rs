@@ -1,4 +1,4 @@
-//! `proc shim start`, `stop`, `status`: the daemon itself.
+//! `proc shim start`, `stop`, `restart`, `status`: the daemon itself.
 
 use std::time::{Duration, Instant};
 
@@ -81,8 +81,8 @@ impl PluginCommand for ShimStop {
     }
 
     fn extra_description(&self) -> &str {
-        "The next daemon takes the services up again, so this and proc shim start is how to replace a daemon by another
-version. Until then nobody restarts or heals them."
+        "The next daemon takes the services up again. Until then nobody restarts or heals them. To replace the daemon that runs
+by another version: proc shim restart."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -134,6 +134,55 @@ version. Until then nobody restarts or heals them."
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        Ok(PipelineData::value(info.to_value(call.head), None))
+    }
+}
+
+/// `proc shim restart`.
+pub struct ShimRestart;
+
+impl PluginCommand for ShimRestart {
+    type Plugin = Proc;
+
+    fn name(&self) -> &str {
+        "proc shim restart"
+    }
+
+    fn description(&self) -> &str {
+        "Put a new daemon, shimd, in the place of the one that runs. The services live on."
+    }
+
+    fn extra_description(&self) -> &str {
+        "After an upgrade: the daemon that runs may be of another version, and may hang. The new one is the shimd beside this
+plugin, else the one on $env.PATH. It looks first whether it can take over; where it cannot, the one that runs goes on,
+and the error says why. Commands that are given meanwhile wait for the new daemon. If none runs, one is started."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        vec!["shimd", "daemon", "supervisor", "replace", "upgrade", "version"]
+    }
+
+    fn signature(&self) -> Signature {
+        Signature::build("proc shim restart").services().input_output_type(Type::Nothing, Type::record())
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![Example {
+            example: "proc shim restart",
+            description: "Go over to the shimd that was just installed",
+            result: None,
+        }]
+    }
+
+    fn run(
+        &self,
+        _: &Proc,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        _: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let mut daemon = Daemon::replaced(engine, Blame::head(call.head))?;
+        let info: ShimInfo = daemon.ask("shim.info", json!({}))?;
         Ok(PipelineData::value(info.to_value(call.head), None))
     }
 }

@@ -141,7 +141,7 @@ impl ClientError {
                 "whether the request took effect is not known: see `proc list`, and shimd.log in its home if it ended".into()
             }
             ClientError::Protocol { .. } => {
-                "stop the daemon and start the one that belongs to this client (`proc shim stop; proc shim start`), or see whether SHIMD_HOME names another service's folder"
+                "stop the daemon and start the one that belongs to this client (`proc shim restart`), or see whether SHIMD_HOME names another service's folder"
                     .into()
             }
             ClientError::Io { .. } => "free what the message says is short, or see what lies at the path".into(),

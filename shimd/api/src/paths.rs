@@ -79,6 +79,11 @@ impl Home {
         self.run.join("lock")
     }
 
+    /// The lock of the daemon that is about to replace the one that runs.
+    pub fn turn(&self) -> PathBuf {
+        self.run.join("lock.next")
+    }
+
     /// The datagram socket that services get as `NOTIFY_SOCKET`.
     pub fn notify_socket(&self) -> PathBuf {
         self.run.join("notify.sock")

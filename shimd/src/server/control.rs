@@ -130,12 +130,23 @@ impl Names {
         let (parent, name) = socket::split(path)?;
         let folder = socket::open_folder(parent)?;
         let (listener, endpoint) = socket::bind(path, name, &folder)?;
+        let (names, successors) = Names::of(path, endpoint)?;
+        Ok((names, listener, successors))
+    }
+
+    /// The names of a socket that is bound and at its path, which is pinned now.
+    pub(super) fn of(
+        path: &Path,
+        endpoint: Endpoint,
+    ) -> Result<(Names, mpsc::UnboundedReceiver<Listener>), ServerError> {
+        let (parent, name) = socket::split(path)?;
+        let folder = socket::open_folder(parent)?;
         let pin = Pin::make(parent, &folder, name, endpoint.inode());
         let (successors, incoming) = mpsc::unbounded_channel();
         let state = Mutex::new(State { endpoint, folder, pin, ended: false });
         let control =
             Control { path: path.into(), parent: parent.into(), name: name.into(), successors, state };
-        Ok((Names(ControlHandle(Arc::new(control))), listener, incoming))
+        Ok((Names(ControlHandle(Arc::new(control))), incoming))
     }
 
     pub(super) fn handle(&self) -> &ControlHandle {

@@ -8,6 +8,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `socket`, `accept` | binding; accepting, from a listener that lost its place too |
+//! | `beside` | binding beside another daemon's socket, and taking its place |
 //! | `control`, `pin` | the socket's names: put back when lost, removed at the end |
 //! | `clients` | who has a seat |
 //! | `connection` | one client: its protocol, its refusal, its end |
@@ -17,6 +18,7 @@
 //! | `methods`, `schema`, `openrpc` | the table of methods, and the document made from it |
 
 mod accept;
+mod beside;
 mod clients;
 mod connection;
 mod control;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use interprocess::os::unix::uds_local_socket::tokio::Listener;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use shimd_api::event::EventRow;
@@ -49,6 +52,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use accept::Listeners;
+pub use beside::Beside;
 use clients::Clients;
 use control::Names;
 pub use control::{ControlHandle, RestoreError, Restored};
@@ -129,7 +133,12 @@ impl Server {
     /// [`ServerError`], which says what is in the way.
     pub fn bind(path: &Path) -> Result<Server, ServerError> {
         let (names, first, successors) = Names::bind(path)?;
-        Ok(Server { names, listeners: Listeners::new(first, successors), limits: Limits::default() })
+        Ok(Server::on(names, first, successors))
+    }
+
+    /// A server on what is bound already.
+    fn on(names: Names, first: Listener, successors: mpsc::UnboundedReceiver<Listener>) -> Server {
+        Server { names, listeners: Listeners::new(first, successors), limits: Limits::default() }
     }
 
     /// Other limits than the default.

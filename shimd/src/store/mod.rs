@@ -11,6 +11,7 @@ mod boot;
 mod damaged;
 mod event;
 mod load;
+mod look;
 mod lost;
 mod prune;
 mod schema;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 
 pub use event::{EventQuery, EventRecord, LastVerdict};
 pub use load::{Loaded, ServiceRecord};
+pub use look::{Look, look};
 pub use lost::QUEUED;
 pub use prune::{AGE, EVENTS};
 pub use write::{InstanceRecord, ListenerRecord, Write};
@@ -52,17 +54,21 @@ pub enum StoreError {
     },
     /// A newer daemon wrote it.
     #[error(
-        "its schema is version {found}, this shimd knows {known}; run the newer shimd, or point SHIMD_HOME elsewhere"
+        "{} is of schema {found}, and this shimd knows {known} at most: a newer shimd wrote it; run that one, or point SHIMD_HOME elsewhere", path.display()
     )]
     Newer {
+        /// The database.
+        path: PathBuf,
         /// In the file.
         found: i64,
         /// This daemon's.
         known: i64,
     },
     /// Not a schema version.
-    #[error("its schema version reads {found:?}; the file is not shimd's, or it is damaged: move it aside")]
+    #[error("the schema of {} reads {found:?}: the file is not shimd's, or it is damaged; move it aside", path.display())]
     Schema {
+        /// The database.
+        path: PathBuf,
         /// In the file.
         found: String,
     },
@@ -144,7 +150,7 @@ impl Store {
             source,
         })?;
         let mut db = opened(path)?;
-        schema::migrate(&mut db)?;
+        schema::migrate(&mut db, path)?;
         let carried = damaged::carry_over(&aside, &mut db);
         let (store, mut loaded) = Self::on(db, path, limits)?;
         let (path, aside) = (path.display(), aside.display());
@@ -154,7 +160,7 @@ impl Store {
     }
 
     fn on(mut db: Connection, path: &Path, limits: Limits) -> Result<(Store, Loaded), StoreError> {
-        schema::migrate(&mut db)?;
+        schema::migrate(&mut db, path)?;
         let rebooted = boot::note(&mut db, boot_id()).map_err(damaged::of_reading)?;
         let loaded = Loaded { rebooted, ..load::load(&db).map_err(damaged::of_reading)? };
         let lost = Arc::new(Lost::default());

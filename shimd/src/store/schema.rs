@@ -19,6 +19,8 @@
 //! events    (a view) event, its time as text              since version 2
 //! ```
 
+use std::path::Path;
+
 use rusqlite::Connection;
 
 use super::StoreError;
@@ -94,22 +96,30 @@ UPDATE meta SET value = '3' WHERE key = 'schema';
 
 /// Brings the schema to [`VERSION`], in one transaction. A newer one is refused: it may hold what this
 /// daemon would lose.
-pub fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+pub fn migrate(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let has_meta: bool =
-        tx.query_row("SELECT count(*) FROM sqlite_master WHERE name = 'meta'", [], |r| r.get(0))?;
-    let done = if has_meta {
-        let text: String = tx.query_row("SELECT value FROM meta WHERE key = 'schema'", [], |r| r.get(0))?;
-        match text.parse::<i64>() {
-            Ok(found) if found > VERSION => return Err(StoreError::Newer { found, known: VERSION }),
-            Ok(found) if found >= 1 => found.unsigned_abs() as usize,
-            _ => return Err(StoreError::Schema { found: text }),
-        }
-    } else {
-        0
-    };
+    let done = version(&tx, path)?.unsigned_abs() as usize;
     for step in STEPS.iter().skip(done) {
         tx.execute_batch(step)?;
     }
     Ok(tx.commit()?)
+}
+
+/// The version of a database's schema, 0 for an empty one; an error for one that this daemon does not know.
+pub fn version(db: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let meta = "SELECT count(*) FROM sqlite_master WHERE name = 'meta'";
+    let failed = |source| StoreError::Open { path: path.to_owned(), source };
+    let has_meta: bool = db.query_row(meta, [], |r| r.get(0)).map_err(failed)?;
+    if !has_meta {
+        return Ok(0);
+    }
+    let text: String =
+        db.query_row("SELECT value FROM meta WHERE key = 'schema'", [], |r| r.get(0)).map_err(failed)?;
+    match text.parse::<i64>() {
+        Ok(found) if found > VERSION => {
+            Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION })
+        }
+        Ok(found) if found >= 1 => Ok(found),
+        _ => Err(StoreError::Schema { path: path.to_owned(), found: text }),
+    }
 }

@@ -11,7 +11,7 @@
 //! | an instance ends, backoff, failed, `restart`, `--clean` | is kept, with its dentry and its pin |
 //! | a stop: down is wanted and nothing lives | is closed, its dentry and its pin removed |
 //! | the daemon ends | stays with the instance, and in systemd's store |
-//! | the daemon's start | is taken back: from that store, else from the instance |
+//! | the daemon's start | is taken back: from that store, from the daemon that it replaces, else from the instance |
 //!
 //! A listener that is bound anew leaves behind whoever waited in the old one's queue: that is an event (`listener`), as
 //! is one that was not taken back.
@@ -368,8 +368,8 @@ impl Supervisor {
             }
         }
         if let Some(store) = &self.activation.store {
-            // Of services that are no longer registered.
-            for (name, _) in &inherited {
+            // Of services that are no longer registered. What has no name is not from there.
+            for (name, _) in inherited.iter().filter(|(name, _)| !name.is_empty()) {
                 let _ = store.forget_named(name);
             }
         }

@@ -1,9 +1,6 @@
 //! Ending processes that are no instance of ours: holders of a declared socket.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::sys::pidfd::PidFd;
 
@@ -30,16 +27,5 @@ pub fn end_processes(held: &[PidFd], signal: i32, timeout: Duration) -> Vec<i32>
 
 fn all_gone(held: &[PidFd], patience: Duration) -> bool {
     let until = Instant::now() + patience;
-    for process in held {
-        while process.is_alive() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            // EINTR and time-outs are told by the next look.
-            let _ = poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], timeout);
-        }
-    }
-    true
+    held.iter().all(|process| process.wait_exited(until.saturating_duration_since(Instant::now())))
 }

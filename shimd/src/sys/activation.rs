@@ -9,6 +9,7 @@
 //! | --- | --- | --- |
 //! | itself | | it did not die |
 //! | systemd | [`FdStore`], [`inherited`] | it is a unit with `FileDescriptorStoreMax=` |
+//! | the daemon that it replaces | [`kept_by`] by pidfd_getfd(2) | it is still there, and we may look into it |
 //! | the instance | [`retake`] by pidfd_getfd(2) | an instance lives, and we may look into it |
 //! | nobody | [`Held::bind`] | else: clients that waited are lost, and it is said |
 //!
@@ -37,7 +38,7 @@ mod tests;
 
 pub use bind::BindError;
 pub use fdstore::{FdStore, inherited};
-pub use retake::{RetakeError, retake};
+pub use retake::{RetakeError, kept_by, retake};
 
 /// The longest name of a descriptor that systemd takes.
 const MAX_NAME: usize = 255;

@@ -95,7 +95,8 @@ fn lies_at(file: &File, path: &Path) -> bool {
     }
 }
 
-fn written_pid(file: &File) -> Option<i32> {
+/// What a lock file says of its holder.
+pub(super) fn written_pid(file: &File) -> Option<i32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()

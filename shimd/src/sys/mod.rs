@@ -10,6 +10,7 @@ pub mod detach;
 pub mod exec;
 pub mod folder;
 pub mod guard;
+pub mod holder;
 pub mod identity;
 pub mod limits;
 pub mod lock;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -105,6 +105,21 @@ impl PidFd {
     /// True once nobody can wait for the process any more, that is when its number may be given to another one.
     pub(crate) fn is_reaped(&self) -> bool {
         self.signal(0).is_err_and(|e| e.is_gone())
+    }
+
+    /// The same for a thread that may block: whether the process has exited within `patience`.
+    pub fn wait_exited(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while self.is_alive() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            // EINTR and time-outs are told by the next look.
+            let _ = nix::poll::poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout);
+        }
+        true
     }
 
     /// Waits until the process has exited, reaped or not.

@@ -90,12 +90,32 @@ fn a_newer_store_and_a_strange_one_are_refused() {
         drop(base.open());
         let db = Connection::open(&base.path).unwrap();
         db.execute("UPDATE meta SET value = ?1", [written]).unwrap();
-        match Store::open(&base.path) {
-            Err(StoreError::Newer { found: 4, known: VERSION }) => assert!(newer),
-            Err(StoreError::Schema { found }) => assert!(!newer && found == written),
-            other => panic!("{written}: {other:?}"),
+        for refused in [Store::open(&base.path).map(drop), look(&base.path).map(drop)] {
+            match refused {
+                Err(StoreError::Newer { found: 4, known: VERSION, .. }) => assert!(newer),
+                Err(StoreError::Schema { found, .. }) => assert!(!newer && found == written),
+                other => panic!("{written}: {other:?}"),
+            }
         }
     }
+}
+
+#[test]
+fn a_look_reads_every_version_and_changes_none() {
+    let base = Base::new();
+    assert_eq!(look(&base.path).unwrap(), Look::default());
+    assert!(!base.path.exists());
+    version_1(&base);
+    let db = Connection::open(&base.path).unwrap();
+    db.execute("UPDATE listener SET boot_id = ?1", [crate::sys::identity::boot_id()]).unwrap();
+    let seen = Look { services: 1, listeners: [11].into() };
+    assert_eq!(look(&base.path).unwrap(), seen);
+    assert_eq!(version(&base.path), "1");
+    let (store, _) = base.open();
+    assert_eq!(look(&base.path).unwrap(), seen, "while another has it open");
+    drop(store);
+    std::fs::write(&base.path, [0x5a; 8192]).unwrap();
+    assert!(matches!(look(&base.path), Err(StoreError::Open { .. })), "no database at all");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! processes are not.
 #![allow(unsafe_code)] // pidfd_getfd has no wrapper in nix
 
+use std::collections::BTreeSet;
+use std::fs::DirEntry;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -82,6 +84,22 @@ fn candidates(wanted: &Wanted, known: Option<ListenerId>) -> Result<Vec<Listener
     Ok(diag.dump()?.iter().filter(|l| at_path(l)).map(Listener::id).collect())
 }
 
+/// Copies of all descriptors by which a process holds one of these sockets: what a daemon that is to end keeps for its
+/// services. What the kernel does not let us have is left out.
+pub fn kept_by(pid: i32, sockets: &BTreeSet<u64>) -> Vec<OwnedFd> {
+    let (Ok(process), Ok(entries)) = (PidFd::open(pid), Path::new(&format!("/proc/{pid}/fd")).read_dir())
+    else {
+        return Vec::new();
+    };
+    let wanted = |entry: DirEntry| {
+        let target = std::fs::read_link(entry.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        sockets.contains(&inode).then(|| take(&process, number).ok()).flatten()
+    };
+    entries.flatten().filter_map(wanted).collect()
+}
+
 /// A copy of the descriptor by which a process holds a socket; `None` if it holds it no more.
 fn copy(pid: i32, socket_inode: u64) -> Result<Option<OwnedFd>, Errno> {
     // Before the look at its descriptors: they are this process's then, and no successor's of its number.
@@ -92,12 +110,17 @@ fn copy(pid: i32, socket_inode: u64) -> Result<Option<OwnedFd>, Errno> {
             _ => Ok(None),
         };
     };
-    // SAFETY: three integers; it returns a new descriptor (always close-on-exec) or -1.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), number, 0) };
-    match Errno::result(fd) {
-        // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
-        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as i32) })),
+    match take(&process, number) {
+        Ok(fd) => Ok(Some(fd)),
         Err(Errno::EBADF | Errno::ESRCH) => Ok(None), // closed, or gone, meanwhile
         Err(errno) => Err(errno),
     }
+}
+
+fn take(process: &PidFd, number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: three integers; it returns a new descriptor (always close-on-exec) or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), number, 0) };
+    let fd = Errno::result(fd)?;
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
