@@ -32,6 +32,7 @@ mod history;
 mod instance_surroundings;
 mod kill_other_ends_holder;
 mod late_unlink_by_old_instance;
+mod load_on_real_servers;
 mod logs;
 mod notify_and_marker;
 mod nu_modules;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         stop_takes_the_whole_tree::trials(),
         stop_timeout_kills::trials(),
         instance_surroundings::trials(),
+        load_on_real_servers::trials(),
         logs::trials(),
         restart_policy::trials(),
         restart_many_in_order::trials(),

@@ -5,6 +5,7 @@
 //! - [`scenario`]: one trial over a world; what it lacks to run is reported by name, never passed.
 //! - [`fault_matrix`]: one row for each fault, to which its scenario is held.
 //! - [`Record`]: a real server: how it is installed, started and questioned.
+//! - [`load`]: a real server under real clients, which count what they see.
 //! - [`wait`]: bounded waits on conditions. No scenario sleeps for a fixed time.
 //!
 //! The same harness drives `cargo xtask demo`.
@@ -21,6 +22,7 @@ pub mod fleet;
 pub mod hand;
 mod history;
 pub mod json;
+pub mod load;
 pub mod manager;
 pub mod mounts;
 mod nu;

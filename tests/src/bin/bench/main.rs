@@ -12,6 +12,9 @@
 //! | `idle` | processor time of an idle daemon with 1,000 sockets | a dump and an lstat each, every 5 s | 0.1 % |
 //! | `list` | `proc list` of 100 services in a warm plugin | `service.list` from here | 4 ms |
 //! | `memory` | the daemon with 1, 100 and 1,000 services | | 8 MiB at 1,000 |
+//! | `load` | what clients of real servers see of lost dentries and of restarts, in each mode | | none |
+//! | `recovery` | a killed daemon with 1,000 running services, started again → it serves | the same with none | 0.5 s |
+//! | `intents` | the writes that a clean restart waits for | the store's thread alone | 0.2 ms |
 //! | `start` | start of 1,000 services | the same processes, spawned from here | 1 s |
 //!
 //! Figure and floor take turns, so that a busy moment of the machine meets both. `cargo xtask bench` builds all in
@@ -27,9 +30,12 @@ mod floor;
 mod follower;
 mod heal;
 mod idle;
+mod intents;
 mod list;
+mod load;
 mod many;
 mod memory;
+mod recovery;
 mod restart;
 mod samples;
 mod start;
@@ -46,7 +52,7 @@ use table::Section;
 
 type Figure = fn() -> Result<Vec<Section>>;
 
-const FIGURES: [(&str, Figure); 11] = [
+const FIGURES: [(&str, Figure); 14] = [
     ("events", events::measure),
     ("verdict", verdict::measure),
     ("heal", heal::measure),
@@ -57,6 +63,9 @@ const FIGURES: [(&str, Figure); 11] = [
     ("idle", idle::measure),
     ("list", list::measure),
     ("memory", memory::measure),
+    ("load", load::measure),
+    ("recovery", recovery::measure),
+    ("intents", intents::measure),
     ("start", start::measure),
 ];
 
