@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::replace::{self, ReplaceError};
-use crate::server::{self, Handler, Server};
+use crate::server::{self, Handler, Limits, Server};
 use crate::store::Store;
 use crate::supervisor::{Handle, Parts, Supervisor};
 use crate::sys::{activation, clean, detach, folder, limits, lock};
@@ -117,6 +117,8 @@ fn start(replacing: bool) -> Result<(), StartError> {
                 Server::bind(&control)?
             }
         };
+        let most = Limits::default();
+        let server = server.with_limits(Limits { clients: limits::clients(most.clients), ..most });
         let control = server.control();
         let (supervisor, handle) =
             Supervisor::build(Parts { home: home.clone(), root, store, loaded, control, inherited })?;

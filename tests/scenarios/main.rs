@@ -52,6 +52,7 @@ mod relink_on_bad_disks;
 mod relink_puts_it_back;
 mod relink_spares_a_reload;
 mod replaced_in_place;
+mod resources_run_out;
 mod restart_many_disturbed;
 mod restart_many_in_order;
 mod restart_many_one_fails;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         restart_policy::trials(),
         restart_many_in_order::trials(),
         restart_many_one_fails::trials(),
+        resources_run_out::trials(),
         restart_many_disturbed::trials(),
         publish::trials(),
         publish_gapless::trials(),

@@ -17,7 +17,7 @@ pub enum AuditError {
     },
     /// The kernel refused sock_diag.
     #[error(
-        "the kernel does not list Unix sockets ({step}: {errno}); a container or sandbox may forbid sock_diag (module unix_diag)"
+        "the kernel does not list Unix sockets ({step}: {errno}); {}", diag_help(*errno)
     )]
     Diag {
         /// The step that failed.
@@ -36,6 +36,14 @@ pub enum AuditError {
         /// Why.
         errno: Errno,
     },
+}
+
+fn diag_help(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EMFILE | Errno::ENFILE => "raise the limit of open files",
+        Errno::ENOMEM | Errno::ENOBUFS => "the machine is short of memory",
+        _ => "a container or sandbox may forbid sock_diag (module unix_diag)",
+    }
 }
 
 fn look_help(errno: Errno) -> &'static str {

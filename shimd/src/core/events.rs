@@ -155,7 +155,10 @@ pub enum Event {
     /// The Clean in flight is done.
     Cleaned,
     /// The Clean in flight could not make way.
-    CleanFailed,
+    CleanFailed {
+        /// Trying again later may do.
+        transient: bool,
+    },
     /// The Spawn in flight has an instance, recorded.
     Spawned,
     /// The Spawn in flight has none.

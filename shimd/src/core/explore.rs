@@ -144,7 +144,10 @@ impl World {
             all.extend([Deps::Ready, Deps::Pending, Deps::Blocked].map(|d| Feed(Event::Deps(d))));
         }
         match self.effect {
-            Some(Effect::Clean) => all.extend([Event::Cleaned, Event::CleanFailed].map(Feed)),
+            Some(Effect::Clean) => {
+                let failed = [true, false].map(|transient| Event::CleanFailed { transient });
+                all.extend([Event::Cleaned].into_iter().chain(failed).map(Feed));
+            }
             Some(Effect::Forked) => {
                 all.extend([Record, SpawnFails { transient: true }, SpawnFails { transient: false }])
             }
@@ -189,7 +192,7 @@ impl World {
                 }
             }
             Happening::Feed(event) => {
-                if matches!(event, Event::Cleaned | Event::CleanFailed) {
+                if matches!(event, Event::Cleaned | Event::CleanFailed { .. }) {
                     self.effect = None;
                 }
                 match event {

@@ -181,11 +181,13 @@ impl Machine {
             Event::ResetFailed => self.on_reset(&mut actions),
             Event::Deps(deps) => self.on_deps(deps, &mut actions),
             Event::Cleaned => self.on_cleaned(&mut actions),
-            Event::CleanFailed => {
+            Event::CleanFailed { transient } => {
                 if self.beside == Some(Beside::Preparing) {
                     self.on_effect_failed_beside(&mut actions);
                 } else if matches!(self.phase, Phase::Preparing { .. }) && !self.overtaken(&mut actions) {
-                    self.start_failed(false, policy, &mut actions);
+                    // One that did not come as far as its spawn is a try all the same: tries have a limit.
+                    self.count_start(&mut actions);
+                    self.start_failed(transient, policy, &mut actions);
                 }
             }
             Event::Spawned => self.on_spawned(&mut actions),

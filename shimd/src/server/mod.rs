@@ -10,6 +10,7 @@
 //! | `socket`, `accept` | binding; accepting, from a listener that lost its place too |
 //! | `beside` | binding beside another daemon's socket, and taking its place |
 //! | `control`, `pin` | the socket's names: put back when lost, removed at the end |
+//! | `reserve` | descriptors for clients when none is left |
 //! | `clients` | who has a seat |
 //! | `connection` | one client: its protocol, its refusal, its end |
 //! | `lines`, `http` | the two framings |
@@ -31,6 +32,7 @@ mod message;
 mod methods;
 mod openrpc;
 mod pin;
+mod reserve;
 mod schema;
 mod socket;
 mod streams;
@@ -58,6 +60,7 @@ use control::Names;
 pub use control::{ControlHandle, RestoreError, Restored};
 pub use limits::Limits;
 pub use pin::PinError;
+use reserve::Reserve;
 pub use socket::{Endpoint, ServerError};
 
 /// How long accepting pauses after it failed: descriptors or memory ran out, and only time frees them.
@@ -163,6 +166,7 @@ impl Server {
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
         let mut failing = false;
+        let mut reserve = Reserve::new();
         loop {
             tokio::select! {
                 () = &mut stop => break,
@@ -174,6 +178,7 @@ impl Server {
                 accepted = self.listeners.accept() => match accepted {
                     Ok(stream) => {
                         failing = false;
+                        reserve.refill();
                         match admit(&stream, &clients) {
                             Ok(client) => {
                                 connections.spawn(connection::serve(stream, client, shared.clone()));
@@ -189,6 +194,7 @@ impl Server {
                             }
                         }
                     }
+                    Err(error) if reserve.makes_room(&error) => {}
                     Err(error) => {
                         if !failing {
                             tracing::warn!(%error, "the control socket cannot accept clients for now");

@@ -122,6 +122,13 @@ impl Supervisor {
 
     fn files(&self) -> DoctorRow {
         let limit = limits::nofile();
+        if let Some(short) = limits::shortage() {
+            return ill(
+                "files",
+                short,
+                "no instance is started until there are more; those that run are looked after",
+            );
+        }
         if self.holds {
             return well("files", format!("up to {limit} open files: each socket's dentry is held"));
         }
@@ -150,10 +157,10 @@ fn sock_diag() -> DoctorRow {
         Ok(listeners) => {
             well("sock_diag", format!("the kernel names {} bound Unix sockets", listeners.len()))
         }
-        Err(e) => ill(
-            "sock_diag",
-            format!("every verdict is {}: {e}", Verdict::Unknown),
-            "run shimd where NETLINK_SOCK_DIAG is allowed (not in gVisor, nor under a seccomp filter that forbids it)",
-        ),
+        Err(e) => {
+            let forbidden = "run shimd where NETLINK_SOCK_DIAG is allowed (not in gVisor, nor under a seccomp filter that forbids it)";
+            let help = if limits::shortage().is_some() { "see the row files" } else { forbidden };
+            ill("sock_diag", format!("every verdict is {}: {e}", Verdict::Unknown), help)
+        }
     }
 }

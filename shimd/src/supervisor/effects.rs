@@ -21,6 +21,7 @@ use super::{Message, Supervisor};
 use crate::core::machine::{Event, Phase, Sign};
 use crate::logs::Limits;
 use crate::store::{Ack, InstanceRecord, Store, StoreError, Write};
+use crate::sys::limits as sys_limits;
 use crate::sys::notify::Notify;
 use crate::sys::reaper::Exit;
 use crate::sys::spawn::{self, ExecPlan, SpawnError};
@@ -88,6 +89,9 @@ impl Supervisor {
         let generation = service.generation;
         let plan = self.activation_plan(name, plan, false);
         self.effect(name, generation, async move {
+            if sys_limits::shortage().is_some() {
+                return Outcome::CleanFailed(CleanReport::default(), SweepError::Shortage);
+            }
             match tokio::task::spawn_blocking(move || activation::prepare(plan)).await {
                 Ok((report, Ok(()))) => Outcome::Cleaned(report),
                 Ok((report, Err(e))) => Outcome::CleanFailed(report, e),
@@ -272,8 +276,9 @@ impl Supervisor {
             Outcome::CleanFailed(report, e) => {
                 service.cleaned.removed.extend(report.removed);
                 service.cleaned.killed.extend(report.killed);
-                *service.why(second) = Some(e.to_string());
-                Event::CleanFailed
+                let (why, transient) = sys_limits::with_shortage(e.to_string());
+                *service.why(second) = Some(why);
+                Event::CleanFailed { transient }
             }
             Outcome::Spawned(instance, unwritten) => {
                 match unwritten {
@@ -295,8 +300,9 @@ impl Supervisor {
             }
             Outcome::SpawnFailed { why, transient } => {
                 self.dirty.insert(name.clone(), None);
+                let (why, short) = sys_limits::with_shortage(why);
                 *service.why(second) = Some(why);
-                Event::SpawnFailed { transient }
+                Event::SpawnFailed { transient: transient || short }
             }
             Outcome::AdoptedExit(status) => {
                 let Some(instance) = &mut service.instance else { return };
