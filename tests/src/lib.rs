@@ -31,6 +31,7 @@ pub mod processes;
 pub mod record;
 mod scenario;
 pub mod skip;
+pub mod soak;
 pub mod specs;
 pub mod torture;
 pub mod wait;

@@ -98,6 +98,7 @@ impl<'a> Load<'a> {
             }
             Ok(())
         })?;
+        ensure!(seen.0.answered > 0, "no question was answered");
         let row = self.world.service(&self.name)?;
         ensure!(row.pid("pid")? == pid && row.text("status")? == "running", "it was restarted: {row}");
         Ok(seen)
@@ -140,7 +141,6 @@ impl<'a> Load<'a> {
                 stayed.add(stayer.join().map_err(gone)?);
             }
             worked?;
-            ensure!(fresh.answered > 0, "no question was answered");
             Ok((fresh, stayed))
         })
     }

@@ -24,10 +24,10 @@ use crate::fault::Context;
 use crate::wait::wait_for;
 use crate::{Result, World, processes};
 
-pub use deeds::{Deed, Service};
+pub use deeds::{Deed, Service, services};
 use look::Looker;
 pub use look::Violation;
-use random::Random;
+pub use random::Random;
 
 /// How many services there are.
 pub const SERVICES: usize = 20;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `test`, `torture`, `bench` and `faults-table`: each does all the set-up that a fresh machine needs.
+//! `cargo xtask demo`, `test`, `torture`, `soak`, `bench` and `faults-table`: each does all the set-up that a fresh machine needs.
 
 mod bench;
 mod build;
@@ -6,6 +6,7 @@ mod demo;
 mod faults_table;
 mod nushell;
 mod servers;
+mod soak;
 mod step;
 mod tally;
 mod test;
@@ -19,9 +20,12 @@ cargo xtask test [NAME...]         all tests; with names, only the scenarios and
                                    hold one
 cargo xtask torture [--kills N] [--seed S]
                                    kills the daemon 2,000 times at random moments, and looks what is left
+cargo xtask soak [--minutes N] [--seed S]
+                                   ten minutes of churn, and what the daemon holds before and after
 cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
 cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: events,
-                                   verdict, restart, audit, truth, idle, list, memory, start";
+                                   verdict, heal, restart, many, audit, truth, idle, list, memory, load, recovery,
+                                   intents, start";
 
 fn main() -> ExitCode {
     if let Err(fault) = scenarios::end_worlds_on_interrupt() {
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "test" => test::test(rest),
         Some((command, rest)) if command == "bench" => bench::bench(rest),
         Some((command, rest)) if command == "torture" => torture::torture(rest),
+        Some((command, rest)) if command == "soak" => soak::soak(rest),
         Some((command, rest)) if command == "faults-table" => faults_table::faults_table(rest),
         _ => {
             eprintln!("{USAGE}");

@@ -1,0 +1,87 @@
+//! What a daemon holds, by the kernel's word, the file system's, and its store's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::fault::Context;
+use crate::{Result, World};
+
+/// How many events the store keeps, and a little that has not been pruned yet.
+const EVENTS: u64 = 101_000;
+/// The memory of a process of a few MiB is never the same twice: allocators keep what they had.
+const MEMORY: f64 = 1.15;
+const MEMORY_KIB: u64 = 2048;
+
+/// Amounts by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holdings(BTreeMap<String, u64>);
+
+impl Holdings {
+    /// What this daemon holds now.
+    pub fn of(world: &World, daemon: i32) -> Result<Holdings> {
+        let mut held = BTreeMap::new();
+        let process = Path::new("/proc").join(daemon.to_string());
+        let descriptors = fs::read_dir(process.join("fd"))?.count() as u64;
+        held.insert("descriptors".to_owned(), descriptors);
+        for (kind, name) in [("inotify", "inotify watches"), ("fanotify ino", "fanotify marks")] {
+            let lines = fs::read_dir(process.join("fdinfo"))?
+                .flatten()
+                .map(|entry| fs::read_to_string(entry.path()).unwrap_or_default())
+                .map(|info| info.lines().filter(|line| line.starts_with(kind)).count() as u64);
+            held.insert(name.to_owned(), lines.sum());
+        }
+        let status = fs::read_to_string(process.join("status"))?;
+        for (field, name) in [("RssAnon:", "anonymous memory, KiB"), ("Threads:", "threads")] {
+            let line = status.lines().find_map(|line| line.strip_prefix(field)).context(field)?;
+            let number = line.trim().trim_end_matches(" kB").parse()?;
+            held.insert(name.to_owned(), number);
+        }
+        held.insert("processes".to_owned(), world.processes().len() as u64);
+        held.insert("pins".to_owned(), files(&world.sockets().join(".shimd")));
+        held.insert("names below the socket root".to_owned(), files(&world.sockets()));
+        held.insert("log files".to_owned(), files(&world.home().join("logs")));
+        let db =
+            Connection::open_with_flags(world.home().join("state.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        for table in ["service", "instance", "listener", "event", "meta"] {
+            let rows: i64 = db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+            held.insert(format!("rows of {table}"), rows.unsigned_abs());
+        }
+        Ok(Holdings(held))
+    }
+
+    /// In words, what there is more of than then, and should not.
+    pub fn grown_since(&self, before: &Holdings) -> Vec<String> {
+        let grown = |(name, now): (&String, &u64)| {
+            let then = before.0.get(name).copied().unwrap_or_default();
+            let most = match name.as_str() {
+                "rows of event" => EVENTS,
+                "anonymous memory, KiB" => (then as f64 * MEMORY) as u64 + MEMORY_KIB,
+                _ => then,
+            };
+            (*now > most).then(|| format!("{name}: {then}, then {now}"))
+        };
+        self.0.iter().filter_map(grown).collect()
+    }
+}
+
+impl fmt::Display for Holdings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<String> = self.0.iter().map(|(name, number)| format!("{name} {number}")).collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// All that lies in a folder and those below it.
+fn files(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => 1 + files(&entry.path()),
+            false => 1,
+        })
+        .sum()
+}
