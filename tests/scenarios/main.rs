@@ -22,6 +22,7 @@ mod control_socket;
 mod daemon_missing;
 mod damaged_store;
 mod depends_on;
+mod disk_fails_under_the_home;
 mod fixture;
 mod foreign_listener_kinds;
 mod foreign_listener_not_stolen;
@@ -59,6 +60,7 @@ mod restart_many_one_fails;
 mod restart_policy;
 mod servers;
 mod sigkill_daemon_adopts;
+mod soak;
 mod stop_takes_the_whole_tree;
 mod stop_timeout_kills;
 mod torture;
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let trials: Vec<Trial> = [
+        disk_fails_under_the_home::trials(),
         fixture::trials(),
         servers::trials(),
         nu_modules::trials(),
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         kill_other_ends_holder::trials(),
         foreign_listener_not_stolen::trials(),
         foreign_listener_kinds::trials(),
+        soak::trials(),
         stop_takes_the_whole_tree::trials(),
         stop_timeout_kills::trials(),
         instance_surroundings::trials(),

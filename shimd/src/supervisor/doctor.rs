@@ -147,6 +147,7 @@ fn help(what: &str) -> &'static str {
         "damaged-store" => {
             "see with proc list whether all services are there and register those that are not; the old file may then be removed"
         }
+        "output" => "make the disk under the logs writable, then proc restart",
         "unknown-instances" => "register them again, then proc restart --clean each, or end those processes",
         _ => "see shimd.log",
     }

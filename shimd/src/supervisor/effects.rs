@@ -19,7 +19,6 @@ use super::socket::{Socket, declared};
 use super::sweep::{Sweep, SweepError};
 use super::{Message, Supervisor};
 use crate::core::machine::{Event, Phase, Sign};
-use crate::logs::Limits;
 use crate::store::{Ack, InstanceRecord, Store, StoreError, Write};
 use crate::sys::limits as sys_limits;
 use crate::sys::notify::Notify;
@@ -132,7 +131,7 @@ impl Supervisor {
         let (spec, spec_json) = (service.spec.clone(), service.spec_json.clone());
         let mark = self.home_mark(name, generation);
         let cgroups = self.cgroups.as_ref().ok().cloned();
-        let files = self.logs.open(name, limits(&spec));
+        let files = self.log_files(name, &spec);
         let plan = exec_plan(&spec, &self.root, generation, &mark, self.notify.as_ref().map(Notify::address));
         let handed = self.listeners_of(name, beside);
         let store = self.store.clone();
@@ -429,11 +428,6 @@ impl Supervisor {
     }
 }
 
-/// How much of its output is kept.
-pub(super) fn limits(spec: &Spec) -> Limits {
-    Limits { max_size: spec.log.max_size, keep: spec.log.keep }
-}
-
 /// Removes the cgroup of an instance that is gone; the kernel notices that it is empty a little later.
 pub(super) fn drop_cgroup(tree: Tree) {
     tokio::spawn(async move {
@@ -478,7 +472,7 @@ async fn forget(store: &Store, name: &str, generation: u64) {
     let _ = store.submit(Write::InstanceGone { name: name.to_owned(), generation }).done().await;
 }
 
-fn since_epoch(time: SystemTime) -> i64 {
+pub(super) fn since_epoch(time: SystemTime) -> i64 {
     super::clock::nanos(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 

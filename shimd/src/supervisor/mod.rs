@@ -17,6 +17,7 @@ pub(crate) mod ending;
 mod events;
 mod heal;
 mod healing;
+mod log_files;
 pub(crate) mod patience;
 pub(crate) mod pins;
 pub(crate) mod prevention;

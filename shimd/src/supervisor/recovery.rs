@@ -9,7 +9,8 @@ use shimd_api::spec::Spec;
 use socket_audit::ListenerId;
 
 use super::Supervisor;
-use super::effects::{drop_cgroup, limits};
+use super::effects::{drop_cgroup, since_epoch};
+use super::log_files::limits;
 use super::publish::{own_paths, remove_dead, sweep_aside};
 use super::service::{Instance, Service};
 use super::socket::{Socket, Spell, declared};
@@ -53,9 +54,20 @@ impl Supervisor {
                 if own { service.instance = instance } else { service.second.instance = instance }
             }
             for own in [true, false] {
+                let place = if own { &mut service.instance } else { &mut service.second.instance };
+                // Nothing of it lives: an instance of which the store does not know may have taken its place.
+                let dead = place.take_if(|i| found(Some(i)) == Found::Gone);
                 let missing =
                     if own { service.instance.is_none() } else { service.second.instance.is_none() };
-                if let Some(instance) = missing.then(|| self.unrecorded(&service, &marked)).flatten() {
+                let unrecorded = missing.then(|| self.unrecorded(&service, &marked)).flatten();
+                if unrecorded.is_none() {
+                    let place = if own { &mut service.instance } else { &mut service.second.instance };
+                    *place = place.take().or(dead);
+                } else if let Some(dead) = dead {
+                    let write = Write::InstanceGone { name: name.clone(), generation: dead.generation };
+                    drop(self.store.submit(write));
+                }
+                if let Some(instance) = unrecorded {
                     service.generation = service.generation.max(instance.generation);
                     if own {
                         (service.current, service.instance) = (instance.generation, Some(instance));
@@ -108,8 +120,8 @@ impl Supervisor {
         self.watch_folders();
     }
 
-    /// What bears the mark of a service whose instance the store does not name (its disk was full): it is
-    /// stopped before another is started.
+    /// What bears the mark of a service whose instance the store does not name (its disk was full, or failed): the
+    /// oldest of its processes is the main one. It is in the store from now on.
     fn unrecorded(&self, service: &Service, marked: &BTreeMap<(String, u64), Vec<i32>>) -> Option<Instance> {
         let known = |generation: u64| {
             let instances = service.instance.iter().chain(&service.second.instance);
@@ -119,15 +131,26 @@ impl Supervisor {
             **name == *service.name && !known(*generation)
         };
         let ((name, generation), pids) = marked.iter().rfind(of_it)?;
-        let identity = pids.iter().find_map(|pid| Identity::of(*pid).ok())?;
+        let processes = pids.iter().filter_map(|pid| Identity::of(*pid).ok());
+        let identity = processes.min_by_key(|process| (process.start_ticks, process.pid))?;
         let mark = tree::mark(&self.tag, name, *generation);
+        let started = SystemTime::now();
+        let record = InstanceRecord {
+            generation: *generation,
+            identity: identity.clone(),
+            cgroup: None,
+            spec_json: service.spec_json.to_string(),
+            started: since_epoch(started),
+        };
+        let (name, record) = (name.clone(), Box::new(record));
+        drop(self.store.submit(Write::Instance { name, record, beside: *generation < service.generation }));
         Some(Instance {
             generation: *generation,
             tree: Tree::new(identity.clone(), mark, None),
             identity,
             spec: service.spec.clone(),
-            started: SystemTime::now(),
-            main_lives: false,
+            started,
+            main_lives: true,
         })
     }
 
