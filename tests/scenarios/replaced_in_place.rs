@@ -251,7 +251,7 @@ fn refused(world: &World) -> Result {
     let failure = world.nu_refuses("proc shim restart", "proc::failed")?;
     ensure!(failure.mentions("schema 99"), "{failure:?}");
     goes_on("by the plugin")?;
-    version("3")?;
+    version("4")?;
     // Somebody else's lock is no daemon to be ended.
     let held = fs::read_to_string(world.home().join("lock"))?;
     fs::write(world.home().join("lock"), format!("{}\n", std::process::id()))?;

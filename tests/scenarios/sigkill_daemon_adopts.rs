@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("sigkill_daemon_adopts::same_processes", &[Need::Daemon, Need::Nushell], same),
         scenario("sigkill_daemon_adopts::ended_meanwhile", &[Need::Daemon], ended),
         scenario("sigkill_daemon_adopts::dentry_lost_meanwhile", &[Need::Daemon], dentry_lost),
+        scenario("sigkill_daemon_adopts::recorded_and_never_begun", &[Need::Daemon], never_begun),
         scenario("sigkill_daemon_adopts::during_a_start", &[Need::Daemon], during_start),
         scenario("sigkill_daemon_adopts::during_a_clean_restart", &[Need::Daemon], during_restart),
         scenario("sigkill_daemon_adopts::shutdown_leaves_services", &[Need::Daemon], shutdown),
@@ -78,6 +79,24 @@ fn ended(world: &World) -> Result {
     ensure!(starts(world, "again") == 2, "started again once: {}", starts(world, "again"));
     let row = world.service("never")?;
     ensure!(row.field("pid").is_null() && row.text("status")? != "running", "truthfully down: {row}");
+    Ok(())
+}
+
+/// The daemon dies between the record of an instance and its exec: nothing has ended, and the start goes on.
+fn never_begun(world: &World) -> Result {
+    world.start_daemon()?;
+    let old = world.up(&spec(world, "web", &[]))?;
+    world.kill_daemon()?;
+    processes::signal(old, Signal::SIGKILL);
+    wait_until(SOON, "it is dead", || !processes::alive(old))?;
+    let db = rusqlite::Connection::open(world.home().join("state.db"))?;
+    let begun: i64 = db.query_row("SELECT begun FROM instance", [], |row| row.get(0))?;
+    ensure!(begun == 1, "it was let go");
+    db.execute("UPDATE instance SET begun = 0", [])?;
+    drop(db);
+    world.start_daemon()?;
+    let row = world.wait_status("web", "running", SOON)?;
+    ensure!(row.pid("pid")? != old && ping(&world.socket("web", "rpc.sock"))? == row.pid("pid")?, "{row}");
     Ok(())
 }
 

@@ -352,7 +352,11 @@ impl World {
 
     /// The daemon dies and is started again.
     fn crash(&mut self, fates: [Fate; 2], policy: Policy) {
-        // A trampoline that was not let go ends by itself; its record, where there is one, names nobody.
+        // A trampoline that was not let go ends by itself; its record, where there is one, says that it never began.
+        if self.effect == Some(Effect::Recorded) {
+            let which = self.spawned();
+            self.recorded[which] = false;
+        }
         (self.effect, self.todo, self.timers) = (None, VecDeque::new(), BTreeSet::new());
         self.published = [false; 2];
         for (live, fate) in self.live.iter_mut().zip(fates) {

@@ -83,7 +83,7 @@ fn services(db: &Connection) -> rusqlite::Result<BTreeMap<String, ServiceRecord>
         );
     }
     let mut query =
-        db.prepare("SELECT service, generation, identity, cgroup, spec_json, started FROM instance")?;
+        db.prepare("SELECT service, generation, identity, cgroup, spec_json, started, begun FROM instance")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         // An identity that cannot be read names no process: the mark in the environment still finds one.
@@ -96,6 +96,7 @@ fn services(db: &Connection) -> rusqlite::Result<BTreeMap<String, ServiceRecord>
                 cgroup: row.get::<_, Option<String>>(3)?.map(PathBuf::from),
                 spec_json: row.get(4)?,
                 started: row.get(5)?,
+                begun: row.get(6)?,
             });
         }
     }

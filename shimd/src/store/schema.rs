@@ -9,7 +9,8 @@
 //!                                                         (since version 3) is the service's own instance
 //! instance  service, generation, identity (JSON: pid,     a live instance, from before its exec until its
 //!           start_ticks, pidfs_ino, boot_id), cgroup,     tree is gone; spec_json is what it was spawned
-//!           spec_json, started (ns since 1970)            with. Two during a gapless restart, since version 3
+//!           spec_json, started (ns since 1970)            with. Two during a gapless restart, since version 3;
+//!                                                         begun (since version 4): it was let go
 //! listener  service, path, inode, cookie, boot_id         the kernel socket last seen ok at each path
 //! event     id, time (ns since 1970), service, kind,      what happened, as shimd_api::event says; since
 //!           socket, path, verdict, status, was, lasted    version 2
@@ -29,7 +30,7 @@ use super::StoreError;
 pub const VERSION: i64 = STEPS.len() as i64;
 
 /// From nothing to version 1, from 1 to 2, and so on. What was released is never edited.
-const STEPS: [&str; 3] = [V1, V2, V3];
+const STEPS: [&str; 4] = [V1, V2, V3, V4];
 
 pub(super) const V1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -92,6 +93,12 @@ DROP TABLE single;
 ALTER TABLE service ADD COLUMN current INTEGER NOT NULL DEFAULT 0;
 UPDATE service SET current = coalesce((SELECT generation FROM instance WHERE service = name), generation);
 UPDATE meta SET value = '3' WHERE key = 'schema';
+";
+
+// A daemon may die between the record of an instance and its exec.
+const V4: &str = "
+ALTER TABLE instance ADD COLUMN begun INTEGER NOT NULL DEFAULT 1;
+UPDATE meta SET value = '4' WHERE key = 'schema';
 ";
 
 /// Brings the schema to [`VERSION`], in one transaction. A newer one is refused: it may hold what this

@@ -22,6 +22,8 @@ pub struct InstanceRecord {
     pub spec_json: String,
     /// Nanoseconds since 1970.
     pub started: i64,
+    /// It was let go. One that is not there and never was, because the daemon died before its exec, has not ended.
+    pub begun: bool,
 }
 
 /// The kernel socket last seen `ok` at a path.
@@ -71,6 +73,13 @@ pub enum Write {
         record: Box<InstanceRecord>,
         /// It comes beside the service's own instance, and does not take its place.
         beside: bool,
+    },
+    /// The instance was let go: it executes its program.
+    Begun {
+        /// The service.
+        name: String,
+        /// The instance.
+        generation: u64,
     },
     /// The instance's tree is gone.
     InstanceGone {
@@ -145,17 +154,20 @@ pub(super) fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()>
             }
             let identity = serde_json::to_string(&record.identity)
                 .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-            tx.prepare_cached("INSERT OR REPLACE INTO instance VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(
-                params![
+            tx.prepare_cached("INSERT OR REPLACE INTO instance VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .execute(params![
                     name,
                     generation,
                     identity,
                     record.cgroup.as_ref().map(|c| c.to_string_lossy().into_owned()),
                     record.spec_json,
-                    record.started
-                ],
-            )?
+                    record.started,
+                    record.begun
+                ])?
         }
+        Write::Begun { name, generation } => tx
+            .prepare_cached("UPDATE instance SET begun = 1 WHERE service = ?1 AND generation = ?2")?
+            .execute(params![name, *generation as i64])?,
         Write::InstanceGone { name, generation } => tx
             .prepare_cached("DELETE FROM instance WHERE service = ?1 AND generation = ?2")?
             .execute(params![name, *generation as i64])?,

@@ -163,6 +163,7 @@ impl Supervisor {
                     cgroup: cgroup.clone(),
                     spec_json: spec_json.to_string(),
                     started: since_epoch(started),
+                    begun: false,
                 };
                 let write =
                     Write::Instance { name: name_owned.to_string(), record: Box::new(record), beside };
@@ -170,8 +171,13 @@ impl Supervisor {
                 // environment names the instance to a later recovery.
                 let unwritten = store.submit(write).done().await.err();
                 pending.go().await?;
+                // Nobody waits for it: until it is written, an instance that has ended is taken for one that never began.
+                drop(store.submit(Write::Begun { name: name_owned.to_string(), generation }));
                 let tree = Tree::new(identity.clone(), mark, cgroup);
-                Ok((Instance { generation, identity, tree, spec, started, main_lives: true }, unwritten))
+                Ok((
+                    Instance { generation, identity, tree, spec, started, main_lives: true, begun: true },
+                    unwritten,
+                ))
             };
             match launch.await {
                 Ok((instance, unwritten)) => Outcome::Spawned(Box::new(instance), unwritten),

@@ -56,7 +56,7 @@ impl Supervisor {
             for own in [true, false] {
                 let place = if own { &mut service.instance } else { &mut service.second.instance };
                 // Nothing of it lives: an instance of which the store does not know may have taken its place.
-                let dead = place.take_if(|i| found(Some(i)) == Found::Gone);
+                let dead = place.take_if(|i| matches!(found(Some(i)), Found::Gone | Found::None));
                 let missing =
                     if own { service.instance.is_none() } else { service.second.instance.is_none() };
                 let unrecorded = missing.then(|| self.unrecorded(&service, &marked)).flatten();
@@ -141,6 +141,7 @@ impl Supervisor {
             cgroup: None,
             spec_json: service.spec_json.to_string(),
             started: since_epoch(started),
+            begun: true,
         };
         let (name, record) = (name.clone(), Box::new(record));
         drop(self.store.submit(Write::Instance { name, record, beside: *generation < service.generation }));
@@ -151,6 +152,7 @@ impl Supervisor {
             spec: service.spec.clone(),
             started,
             main_lives: true,
+            begun: true,
         })
     }
 
@@ -171,6 +173,7 @@ impl Supervisor {
             generation: record.generation,
             main_lives: !matches!(record.identity.still_alive(), Ok(None)),
             identity: record.identity,
+            begun: record.begun,
             tree,
             spec,
             started: SystemTime::UNIX_EPOCH + Duration::from_nanos(record.started.max(0).unsigned_abs()),
@@ -200,7 +203,9 @@ impl Supervisor {
             service.notified = current == Found::Alive;
             service.second.notified = other == Found::Alive;
             let gone = [(current, &mut service.instance), (other, &mut service.second.instance)];
-            for (_, instance) in gone.into_iter().filter(|(found, _)| *found == Found::Gone) {
+            for (_, instance) in
+                gone.into_iter().filter(|(found, _)| matches!(found, Found::Gone | Found::None))
+            {
                 if let Some(gone) = instance.take() {
                     drop_cgroup(gone.tree);
                     let write = Write::InstanceGone { name: name.to_string(), generation: gone.generation };
@@ -236,6 +241,8 @@ fn found(instance: Option<&Instance>) -> Found {
         None => Found::None,
         Some(i) if i.main_lives => Found::Alive,
         Some(i) if !i.tree.pids_now().is_empty() => Found::Remains,
+        // The daemon died between its record and its exec: it has not ended, and its start goes on.
+        Some(i) if !i.begun => Found::None,
         Some(_) => Found::Gone,
     }
 }

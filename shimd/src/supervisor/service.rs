@@ -102,6 +102,8 @@ pub struct Instance {
     pub started: SystemTime,
     /// Whether the main process lives.
     pub main_lives: bool,
+    /// It was let go, as far as the store knew when it was found; true of one that was spawned here.
+    pub begun: bool,
 }
 
 impl Service {

@@ -13,7 +13,7 @@ fn after_a_boot_instances_and_intents_are_void_and_what_was_wanted_stays() {
     change(
         r#"UPDATE service SET want = 'up', rest = 'failed', rest_reason = 'x', generation = 7, current = 7,
                restart = '{"clean": true, "attempt": 1, "leaving": true}';
-           INSERT INTO instance VALUES
+           INSERT INTO instance (service, generation, identity, cgroup, spec_json, started) VALUES
                ('web', 7, '{"pid": 1, "start_ticks": 2, "pidfs_ino": 3, "boot_id": "b"}', NULL, '{}', 5);
            INSERT INTO listener VALUES ('web', '/run/web/rpc.sock', 1, 2, 'b');"#,
     );

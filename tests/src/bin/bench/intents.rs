@@ -51,6 +51,7 @@ async fn figures(world: &World) -> Result<Vec<Section>> {
             cgroup: None,
             spec_json: spec_json.clone(),
             started: 0,
+            begun: false,
         };
         let record = Box::new(record);
         written(&store, Write::Instance { name: SERVICE.into(), record, beside: false }).await?;
