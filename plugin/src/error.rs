@@ -8,7 +8,7 @@
 //! | `proc::no_daemon` | a `shimd` was needed, and none could be started; or it ended while it was followed |
 //! | `proc::version` | the `shimd` that runs is of another version than this plugin |
 //! | `proc::bad_home` | the environment names no usable home: a relative `SHIMD_HOME`, say |
-//! | `proc::bad_input` | an argument or the pipeline is not of the kind that the command takes |
+//! | `proc::bad_input` | an argument or the pipeline is not of the kind that the command takes; there is no terminal |
 //! | `proc::bad_spec` | a spec, or the file that holds it, is wrong |
 //! | `proc::failed` | with `--fail`: a service did not come up, or a socket is not `ok`; the daemon that runs was not replaced |
 //! | `proc::denied` | the kernel does not let its sockets be seen |
@@ -103,6 +103,17 @@ pub fn no_start(problem: String, head: Span, help: &str) -> LabeledError {
 /// No other daemon took the place of the one that runs.
 pub fn not_replaced(problem: String, head: Span, help: &str) -> LabeledError {
     labelled(kind::FAILED, problem, "would have replaced shimd", head, help)
+}
+
+/// What is shown on a terminal has none.
+pub fn no_terminal(problem: &str, head: Span) -> LabeledError {
+    labelled(
+        "bad_input",
+        format!("proc top needs a terminal: {problem}"),
+        "shown here",
+        head,
+        "in a script: proc list, or proc socket-check --watch",
+    )
 }
 
 /// The daemon went while its events were followed.

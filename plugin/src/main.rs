@@ -18,6 +18,7 @@ mod stop;
 #[cfg(test)]
 mod testing;
 mod text;
+mod top;
 mod value;
 mod watch;
 

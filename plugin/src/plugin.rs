@@ -16,6 +16,7 @@ use crate::commands::{
     start::Start,
     status::Status,
     stop::Stop,
+    top::Top,
     unregister::Unregister,
 };
 use crate::readers::Readers;
@@ -49,6 +50,7 @@ impl Plugin for Proc {
             Box::new(Heal),
             Box::new(Events),
             Box::new(Doctor),
+            Box::new(Top),
             Box::new(ResetFailed),
             Box::new(ShimStart),
             Box::new(ShimStop),

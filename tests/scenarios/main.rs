@@ -63,6 +63,7 @@ mod sigkill_daemon_adopts;
 mod soak;
 mod stop_takes_the_whole_tree;
 mod stop_timeout_kills;
+mod top;
 mod torture;
 mod unlink_under_listener;
 mod without_events;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         sigkill_daemon_adopts::trials(),
         proc_heal_bridges_a_ghost::trials(),
         random_removals_never_green::trials(),
+        top::trials(),
         torture::trials(),
         replaced_in_place::trials(),
         relink_of_closed_listener::trials(),

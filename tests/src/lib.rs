@@ -33,6 +33,7 @@ mod scenario;
 pub mod skip;
 pub mod soak;
 pub mod specs;
+pub mod terminal;
 pub mod torture;
 pub mod wait;
 mod world;

@@ -13,4 +13,5 @@ pub mod socket_check;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod top;
 pub mod unregister;

@@ -1,0 +1,17 @@
+//! `proc top`: a live view of all services.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `model` | what is known, what is selected, what a key does: pure |
+//! | `spells` | how a service's sockets were over time, and its bar: pure |
+//! | `view` | the model as a screen of any size: pure |
+//! | `source` | the daemon, asked twice a second from a thread of its own |
+//! | `screen` | the terminal, taken and given back, and the loop |
+
+mod model;
+mod screen;
+mod source;
+mod spells;
+mod view;
+
+pub use screen::show;

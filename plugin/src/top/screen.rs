@@ -1,0 +1,97 @@
+//! The terminal, from the first picture to the last, and the loop between keys and news.
+
+use std::io;
+use std::time::Duration;
+
+use nu_plugin::EngineInterface;
+use nu_protocol::{LabeledError, Span};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use super::model::{Act, Key, Model};
+use super::source::{News, Source};
+use super::spells::change;
+use super::view;
+use crate::daemon::Reach;
+use crate::error;
+use crate::stop::Stop;
+
+/// How long a picture may be old.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Shows it until the user leaves.
+///
+/// # Errors
+/// No terminal, or one that refuses; the terminal is as it was before.
+pub fn show(engine: &EngineInterface, reach: Reach, head: Span) -> Result<(), LabeledError> {
+    let stop = Stop::default();
+    let _ctrl_c = stop.at_ctrl_c(engine)?;
+    // Else the terminal would stop this process when it reads a key.
+    let _foreground = engine.enter_foreground()?;
+    let refused = |problem: io::Error| error::no_terminal(&problem.to_string(), head);
+    let mut terminal = ratatui::try_init().map_err(refused)?;
+    let shown = run(&mut terminal, Source::start(reach, &stop), &stop);
+    let restored = ratatui::try_restore();
+    shown.and(restored).map_err(refused)
+}
+
+fn run(terminal: &mut DefaultTerminal, source: Source, stop: &Stop) -> io::Result<()> {
+    let mut model = Model::default();
+    let mut drawn = false;
+    while !stop.is_set() {
+        let mut changed = !drawn;
+        for news in source.news.try_iter() {
+            take(&mut model, news);
+            changed = true;
+        }
+        if changed {
+            terminal.draw(|frame| view::draw(frame, &model))?;
+            drawn = true;
+        }
+        if !event::poll(TICK)? {
+            continue;
+        }
+        drawn = false;
+        let Event::Key(key) = event::read()? else { continue };
+        match known(key).and_then(|key| model.key(key)) {
+            Some(Act::Quit) => return Ok(()),
+            Some(act) => source.act(act),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn take(model: &mut Model, news: News) {
+    match news {
+        News::Past(events) => {
+            for (service, path, time, level) in events.iter().filter_map(change) {
+                model.spells.entry(service.to_owned()).or_default().note(path, time, level);
+            }
+        }
+        News::Look(look) => {
+            if model.look.is_none() {
+                model.message = None;
+            }
+            model.take(*look);
+        }
+        News::Done(words) | News::Trouble(words) => model.message = Some(words),
+    }
+}
+
+fn known(key: KeyEvent) -> Option<Key> {
+    if key.kind == KeyEventKind::Release {
+        return None;
+    }
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    Some(match key.code {
+        KeyCode::Char('c' | 'd') if control => Key::Quit,
+        KeyCode::Esc => Key::Quit,
+        KeyCode::Up => Key::Up,
+        KeyCode::Down => Key::Down,
+        KeyCode::Home => Key::Home,
+        KeyCode::End => Key::End,
+        KeyCode::Char(letter) if !control => Key::Letter(letter),
+        _ => return None,
+    })
+}

@@ -1,0 +1,113 @@
+//! `proc top` in a terminal: what it shows, what its keys do, and how it leaves.
+
+use libtest_mimic::Trial;
+use scenarios::terminal::Terminal;
+use scenarios::{Need, Result, World, ensure, processes, scenario, specs, wait_until};
+use serde_json::json;
+use std::fs;
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(20);
+const CTRL_C: &str = "\x03";
+
+pub fn trials() -> Vec<Trial> {
+    let needs = [Need::Daemon, Need::Nushell, Need::Program("setsid")];
+    vec![
+        scenario("top::shows_and_does", &needs, shows),
+        scenario("top::leaves_at_ctrl_c", &needs, leaves),
+        scenario("top::any_size", &needs, sizes),
+        scenario("top::outlives_the_daemon", &needs, outlives),
+        scenario("top::needs_a_terminal_and_a_daemon", &needs, refused),
+    ]
+}
+
+fn open(world: &World, rows: u16, columns: u16) -> Result<Terminal> {
+    Terminal::run(world, &world.nu_command("proc top")?, rows, columns)
+}
+
+fn shows(world: &World) -> Result {
+    world.start_daemon()?;
+    let web = world.up(&specs::unixd(world, "web", &[]))?;
+    world.up(&specs::unixd(world, "db", &[]))?;
+    let mut terminal = open(world, 24, 80)?;
+    let screen = terminal.wait("both run", |screen| screen.contains("2 running"))?;
+    world.note(&screen);
+    ensure!(
+        screen.lines().count() <= 24 && screen.lines().all(|line| line.chars().count() <= 80),
+        "{screen}"
+    );
+    ensure!(screen.contains("▄") && screen.contains("q leave"), "{screen}");
+
+    // What is lost is seen, with its reason, and restarted by a key.
+    fs::remove_file(world.socket("web", "rpc.sock"))?;
+    terminal.wait("one is lost", |screen| screen.contains("1 failed") && screen.contains('█'))?;
+    terminal.press("j")?;
+    let screen = terminal.wait("its reason", |screen| screen.contains("declared socket missing on disk"))?;
+    ensure!(screen.contains("dangling"), "{screen}");
+    terminal.press("r")?;
+    terminal.wait("a question", |screen| screen.contains("restart --clean web? y/n"))?;
+    terminal.press("n")?;
+    terminal.wait("no", |screen| !screen.contains("y/n"))?;
+    ensure!(processes::alive(web), "nothing was done");
+    terminal.press("ry")?;
+    terminal.wait("an answer", |screen| screen.contains("restart --clean web: restarted"))?;
+    terminal.wait("both run again", |screen| screen.contains("2 running"))?;
+    ensure!(!processes::alive(web), "it was restarted");
+    terminal.press("xy")?;
+    terminal.wait("stopped", |screen| screen.contains("1 running  1 other"))?;
+    terminal.press("q")?;
+    ensure!(terminal.ended()?.success() && terminal.is_clean()?, "a clean end");
+    Ok(())
+}
+
+fn leaves(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    let mut terminal = open(world, 24, 80)?;
+    terminal.wait("it shows", |screen| screen.contains("1 running"))?;
+    let start = Instant::now();
+    terminal.press(CTRL_C)?;
+    terminal.ended()?;
+    let took = start.elapsed();
+    ensure!(terminal.is_clean()?, "the terminal is as it was");
+    world.note(format!("ended {took:?} after Ctrl-C"));
+    wait_until(SOON, "no plugin is left", || {
+        !world.processes().iter().any(|process| process.command.contains("nu_plugin_proc"))
+    })
+}
+
+fn sizes(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    for (rows, columns) in [(24, 20), (5, 80), (2, 10), (60, 200)] {
+        let mut terminal = open(world, rows, columns)?;
+        terminal.wait("it shows", |screen| screen.contains("proc top"))?;
+        terminal.press("q")?;
+        ensure!(terminal.ended()?.success() && terminal.is_clean()?, "{rows} by {columns}");
+    }
+    Ok(())
+}
+
+fn outlives(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    let mut terminal = open(world, 24, 80)?;
+    terminal.wait("it shows", |screen| screen.contains("1 running"))?;
+    world.kill_daemon()?;
+    terminal.wait("it says so", |screen| screen.contains("no shimd"))?;
+    let daemon = world.start_daemon()?;
+    terminal.wait("it goes on", |screen| screen.contains(&format!("(pid {daemon})")))?;
+    terminal.press("\x1b")?;
+    ensure!(terminal.ended()?.success() && terminal.is_clean()?, "a clean end");
+    Ok(())
+}
+
+fn refused(world: &World) -> Result {
+    let no_terminal = world.nu_refuses("proc top", "proc::bad_input")?;
+    ensure!(no_terminal.mentions("terminal"), "{no_terminal}");
+    let mut terminal = open(world, 24, 80)?;
+    let screen = terminal.wait("an error", |screen| screen.contains("proc::no_daemon"))?;
+    ensure!(screen.contains("proc shim start"), "{screen}");
+    ensure!(!terminal.ended()?.success() && terminal.is_clean()?, "an error");
+    world.rpc("shim.info", json!({})).map_or(Ok(()), |_| Err(scenarios::Fault::new("a daemon was started")))
+}
