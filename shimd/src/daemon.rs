@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-use shimd_api::event::EventRow;
 use shimd_api::paths::{self, Home};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
@@ -14,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::replace::{self, ReplaceError};
-use crate::server::{self, Handler, Limits, Server};
+use crate::server::{self, Handler, Limits, News, Server};
 use crate::store::Store;
 use crate::supervisor::{Handle, Parts, Supervisor};
 use crate::sys::{activation, clean, detach, folder, limits, lock};
@@ -169,10 +168,10 @@ impl Handler for Api {
 
     async fn follow(
         &self,
-        _: &str,
+        method: &str,
         params: &RawValue,
-    ) -> Result<(Value, mpsc::Receiver<EventRow>), RpcError> {
-        self.0.follow(params).await
+    ) -> Result<(Value, mpsc::Receiver<News>), RpcError> {
+        self.0.follow(method, params).await
     }
 
     async fn metrics(&self) -> String {

@@ -8,8 +8,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use shimd::server::{Handler, Server};
-use shimd_api::event::EventRow;
+use shimd::server::{Handler, News, Server};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -29,11 +28,7 @@ impl Handler for Nothing {
         Ok(Value::Null)
     }
 
-    async fn follow(
-        &self,
-        method: &str,
-        _: &RawValue,
-    ) -> Result<(Value, mpsc::Receiver<EventRow>), RpcError> {
+    async fn follow(&self, method: &str, _: &RawValue) -> Result<(Value, mpsc::Receiver<News>), RpcError> {
         Err(RpcError::no_method(method))
     }
 

@@ -21,6 +21,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{UnixAddr, getpeername};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::duration::format_duration;
@@ -172,8 +173,7 @@ struct Message {
     #[serde(default)]
     id: Value,
     method: Option<String>,
-    #[serde(default)]
-    params: Value,
+    params: Option<Box<RawValue>>,
     #[serde(default, deserialize_with = "present")]
     result: Option<Value>,
     error: Option<RpcError>,
@@ -314,7 +314,7 @@ impl Client {
     fn understand(&self, line: &[u8], id: u64) -> Result<Option<Answer>, ClientError> {
         let message = self.message(line)?;
         match (message.method.as_deref(), message.error) {
-            (Some("progress"), _) => match serde_json::from_value(message.params) {
+            (Some("progress"), _) => match serde_json::from_str(text_of(&message.params)) {
                 Ok(progress) => Ok(Some(Answer::Progress(progress))),
                 Err(e) => Err(self.protocol(format!("{e} in {:?}", excerpt(line)))),
             },
@@ -389,6 +389,11 @@ impl Client {
     fn protocol(&self, problem: String) -> ClientError {
         ClientError::Protocol { socket: self.socket.clone(), problem }
     }
+}
+
+/// The params of a message as it has them.
+fn text_of(params: &Option<Box<RawValue>>) -> &str {
+    params.as_deref().unwrap_or(RawValue::NULL).get()
 }
 
 enum Answer {

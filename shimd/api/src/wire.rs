@@ -246,12 +246,32 @@ pub struct StatusRecord {
 /// One row of `service.logs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRow {
-    /// When the line was written, to about 100 ms, RFC 3339; `null` where nothing recorded it.
+    /// When the line was written, to about 100 ms (5 ms while it is followed), RFC 3339; `null` where nothing recorded it.
     pub time: Option<String>,
     /// `out` or `err`.
     pub stream: String,
-    /// The line, without its newline; bytes that are not UTF-8 are replaced.
+    /// The line, without its newline; bytes that are not UTF-8 are replaced, and of a line over 64 KiB the beginning is
+    /// given, and how long it is.
     pub line: String,
+}
+
+/// What a `log` notification of `log.stream` holds, in its param `lines`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLines {
+    /// Lines.
+    Rows(Vec<LogRow>),
+    /// Where bytes were asked for (`raw`): those that are UTF-8.
+    Text(String),
+    /// The same, where they are not.
+    Bytes(Vec<u8>),
+}
+
+/// The params of a `log` notification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogNews {
+    /// What was written.
+    pub lines: LogLines,
 }
 
 /// The record of `shim.info`.

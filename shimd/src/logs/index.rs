@@ -56,8 +56,9 @@ pub(super) struct Record {
     pub end: u64,
 }
 
-/// When a line was written that ends at stream offset `end`: by the first record at or after it. What ends
+/// What `dates` has to match. When a line was written that ends at stream offset `end`: by the first record at or after it. What ends
 /// before the stream's count began has a negative offset.
+#[cfg(test)]
 pub(super) fn date(records: &[Record], end: i64) -> Option<u64> {
     let at = records.partition_point(|record| i64::try_from(record.end).is_ok_and(|e| e < end));
     records.get(at).map(|record| record.time).filter(|time| *time != 0)
@@ -156,8 +157,8 @@ impl Index {
         Ok(Record { time, end })
     }
 
-    /// The records that end at or after `end`: all that date a line from there on.
-    pub fn records_from(&self, end: i64) -> io::Result<Vec<Record>> {
+    /// The number of the first record that ends at or after `end`; their count where none does.
+    pub fn first_at(&self, end: i64) -> io::Result<u64> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -167,10 +168,21 @@ impl Index {
                 high = middle;
             }
         }
-        let mut bytes = vec![0; usize::try_from((self.count - low) * RECORD).unwrap_or(0)];
-        self.file.read_exact_at(&mut bytes, HEADER + low * RECORD)?;
+        Ok(low)
+    }
+
+    /// So many records from this one on, or as many as there are.
+    pub fn records(&self, from: u64, count: u64) -> io::Result<Vec<Record>> {
+        let count = count.min(self.count.saturating_sub(from));
+        let mut bytes = vec![0; usize::try_from(count * RECORD).unwrap_or(0)];
+        self.file.read_exact_at(&mut bytes, HEADER + from * RECORD)?;
         let record = |[time, end]: [u64; 2]| Record { time, end };
         Ok(bytes.chunks_exact(RECORD as usize).map(|chunk| record(words(chunk))).collect())
+    }
+
+    /// The records that end at or after `end`: all that date a line from there on.
+    pub fn records_from(&self, end: i64) -> io::Result<Vec<Record>> {
+        self.records(self.first_at(end)?, u64::MAX)
     }
 
     /// Holds the index at `path` against a cut, or for one, until the guard is dropped.

@@ -9,10 +9,13 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use shimd_api::wire::LogRow;
+use shimd_api::wire::{LogLines, LogRow};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::follow::{self, on_a_thread};
+use super::reader::{Reader, Wanted};
+use super::writes::Writes;
 use super::{Indexer, Limits, LogError, open_for_append};
 
 /// How often a stream that grows is looked at: the accuracy of a line's time.
@@ -76,12 +79,42 @@ impl Logs {
     ///
     /// # Errors
     /// [`LogError`]
-    pub fn tail(&self, service: &str, lines: usize) -> Result<Vec<LogRow>, LogError> {
+    pub fn tail(
+        &self,
+        service: &str,
+        lines: usize,
+        since: Option<Duration>,
+    ) -> Result<Vec<LogRow>, LogError> {
+        self.touch(service);
+        super::tail(&self.folder, service, lines, since)
+    }
+
+    /// What a service wrote and writes, to a channel, until all is told that is wanted or nobody reads any more. The
+    /// files hold what the channel does not take yet.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub async fn read<T: From<LogLines>>(
+        self,
+        service: String,
+        wanted: Wanted,
+        out: &tokio::sync::mpsc::Sender<T>,
+    ) -> Result<(), LogError> {
+        // Before the first look: a write in between is then in one of both.
+        let writes = wanted.follow.then(|| Writes::of(&self.folder, &service)).transpose()?;
+        let begin = move || {
+            self.touch(&service);
+            Reader::open(&self.folder, &service, wanted)
+        };
+        let (reader, _) = on_a_thread(begin).await?;
+        follow::read(reader, writes, out).await
+    }
+
+    /// Has the newest lines dated. A thread that trims just now does so later; then they have no time.
+    fn touch(&self, service: &str) {
         let (done, dated) = mpsc::channel();
         self.order(Order::Touch(service.to_owned(), done));
-        // A thread that trims just now answers later; the newest lines then have no time.
         let _ = dated.recv_timeout(DATED);
-        super::tail(&self.folder, service, lines)
     }
 
     /// What does not go well, in words.

@@ -11,11 +11,17 @@
 //! `cat x.out.2 x.out.1 x.out` is the stream, byte for byte.
 
 mod append;
+mod dates;
+mod follow;
 mod index;
 mod indexer;
 mod keeper;
+mod lines;
+mod reader;
 mod tail;
 mod trim;
+mod view;
+mod writes;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +29,7 @@ use std::path::{Path, PathBuf};
 pub use append::open_for_append;
 pub use indexer::Indexer;
 pub use keeper::Logs;
+pub use reader::Wanted;
 pub use tail::tail;
 pub use trim::Trimming;
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::clients::{Client, Work};
@@ -28,12 +28,24 @@ pub(super) struct Outgoing {
     pub(super) text: String,
     /// Keeps the call under way until this is dropped: after it has been written.
     _work: Option<Work>,
+    /// The same for a stream's room.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Outgoing {
     /// A message that no call is under way for.
     pub(super) fn notice(text: String) -> Self {
-        Outgoing { text, _work: None }
+        Outgoing { text, _work: None, room: None }
+    }
+
+    /// A message of a stream that waits for its reader, however long, with so much room and no more.
+    pub(super) fn of_stream(text: String, room: OwnedSemaphorePermit) -> Self {
+        Outgoing { text, _work: None, room: Some(room) }
+    }
+
+    /// Whether its reader may take its time.
+    pub(super) fn is_patient(&self) -> bool {
+        self.room.is_some()
     }
 }
 
@@ -104,7 +116,7 @@ impl<'a, H: Handler> Calls<'a, H> {
                 let (out, client, notices) = (self.out.clone(), self.client.clone(), self.notices);
                 self.requests.spawn(async move {
                     let request = async {
-                        if notices && batch.is_none() && method == methods::FOLLOW {
+                        if notices && batch.is_none() && methods::streams(&method) {
                             stream(&shared, &id, &method, &params, &out, work).await;
                         } else {
                             let news = notices.then(|| out.clone());
@@ -139,7 +151,7 @@ impl Item {
 
 async fn send(out: &mpsc::Sender<Outgoing>, text: String, work: Option<Work>) {
     // Nobody receives any more: the connection has ended, and the answer with it.
-    let _ = out.send(Outgoing { text, _work: work }).await;
+    let _ = out.send(Outgoing { text, _work: work, room: None }).await;
 }
 
 async fn deliver(out: &mpsc::Sender<Outgoing>, batch: Option<Arc<Batch>>, text: String, work: Option<Work>) {
@@ -189,7 +201,7 @@ async fn run<H: Handler>(
     news: Option<mpsc::Sender<Outgoing>>,
 ) -> Result<Value, RpcError> {
     let method = methods::find(name)?;
-    if method.name == methods::FOLLOW {
+    if methods::streams(method.name) {
         return Err(streams::out_of_place(name));
     }
     let wants_progress = method.check(params)?;

@@ -101,7 +101,12 @@ async fn write_all(
 ) -> io::Result<()> {
     while let Some(mut outgoing) = queue.recv().await {
         outgoing.text.push('\n');
-        timeout(deadline, writer.write_all(outgoing.text.as_bytes()))
+        let written = writer.write_all(outgoing.text.as_bytes());
+        if outgoing.is_patient() {
+            written.await?;
+            continue;
+        }
+        timeout(deadline, written)
             .await
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "the client does not read its answers"))??;
     }

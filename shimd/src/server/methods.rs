@@ -48,6 +48,11 @@ const SINCE: Param =
 const AFTER: Param = Param { name: "after", of: Type::Count, about: "past events, after the one of this id" };
 const KINDS: Param = Param { name: "kinds", of: Type::EventKinds, about: "events of these kinds alone" };
 
+const LINES: Param =
+    Param { name: "lines", of: Type::Count, about: "how many lines of the past, the last ones" };
+const LINES_SINCE: Param =
+    Param { name: "since", of: Type::Nanoseconds, about: "past lines, so many nanoseconds back from now" };
+
 /// What every method takes.
 pub(super) const PROGRESS: Param = Param {
     name: "progress",
@@ -146,10 +151,25 @@ pub(super) const METHODS: &[Method] = &[
     Method {
         name: "service.logs",
         summary: "The last lines that a service wrote",
-        params: &[NAME, Param { name: "lines", of: Type::Count, about: "how many lines" }],
+        params: &[NAME, LINES, LINES_SINCE],
         names: Names::Needs("name"),
         result: ("lines", Type::Records("LogRow")),
         errors: &[kind::UNKNOWN_SERVICE],
+    },
+    Method {
+        name: LOG_STREAM,
+        summary: "What a service wrote, and with follow what it writes, as log notifications on this connection after \
+            the answer; lines only, not over HTTP nor in a batch",
+        params: &[
+            NAME,
+            LINES,
+            LINES_SINCE,
+            Param { name: "follow", of: Type::Bool, about: "go on with what is written from now on" },
+            Param { name: "raw", of: Type::Bool, about: "the bytes as they were written, not rows" },
+        ],
+        names: Names::Needs("name"),
+        result: ("begun", Type::Bool),
+        errors: &[kind::UNKNOWN_SERVICE, kind::BUSY],
     },
     Method {
         name: "socket.check",
@@ -225,8 +245,16 @@ pub(super) const METHODS: &[Method] = &[
     },
 ];
 
-/// The one method whose answer is followed by notifications.
+/// Streams events.
 pub(super) const FOLLOW: &str = "event.follow";
+
+/// Streams lines.
+pub(super) const LOG_STREAM: &str = "log.stream";
+
+/// Whether the answer of this method is followed by notifications.
+pub(super) fn streams(method: &str) -> bool {
+    [FOLLOW, LOG_STREAM].contains(&method)
+}
 
 /// The one method that the server answers by itself.
 pub(super) const DISCOVER: &str = "rpc.discover";

@@ -15,7 +15,7 @@
 //! | `connection` | one client: its protocol, its refusal, its end |
 //! | `lines`, `http` | the two framings |
 //! | `message` | JSON-RPC messages taken apart; pure |
-//! | `dispatch`, `streams` | calls as tasks; those that go on telling |
+//! | `dispatch`, `streams`, `news` | calls as tasks; those that go on telling, and what |
 //! | `methods`, `schema`, `openrpc` | the table of methods, and the document made from it |
 
 mod accept;
@@ -30,6 +30,7 @@ mod limits;
 mod lines;
 mod message;
 mod methods;
+mod news;
 mod openrpc;
 mod pin;
 mod reserve;
@@ -46,7 +47,6 @@ use hyper::StatusCode;
 use interprocess::os::unix::uds_local_socket::tokio::Listener;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use shimd_api::event::EventRow;
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use tokio::net::UnixStream;
@@ -59,6 +59,7 @@ use clients::Clients;
 use control::Names;
 pub use control::{ControlHandle, RestoreError, Restored};
 pub use limits::Limits;
+pub use news::News;
 pub use pin::PinError;
 use reserve::Reserve;
 pub use socket::{Endpoint, ServerError};
@@ -84,7 +85,7 @@ pub trait Handler: Send + Sync + 'static {
         progress: Option<mpsc::Sender<Progress>>,
     ) -> impl Future<Output = Result<Value, RpcError>> + Send;
 
-    /// Begins a stream: the past events that `params` ask for, and those to come.
+    /// Begins a stream: its answer, and what is to come.
     ///
     /// The channel's bound is the handler's: a reader may be too slow for it, and is then told so by a `gap`. A
     /// receiver that is dropped tells that nobody reads any more; a sender that is dropped ends the stream.
@@ -92,7 +93,7 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         method: &str,
         params: &RawValue,
-    ) -> impl Future<Output = Result<(Value, mpsc::Receiver<EventRow>), RpcError>> + Send;
+    ) -> impl Future<Output = Result<(Value, mpsc::Receiver<News>), RpcError>> + Send;
 
     /// The daemon's figures as OpenMetrics text, `# EOF` included.
     fn metrics(&self) -> impl Future<Output = String> + Send;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use shimd_api::rpc::code;
 
-use super::methods::{FOLLOW, METHODS, Method, Names, PROGRESS, Param};
+use super::methods::{FOLLOW, LOG_STREAM, METHODS, Method, Names, PROGRESS, Param};
 use super::schema::{self, Type};
 
 /// The document (OpenRPC 1.3.2, <https://spec.open-rpc.org>).
@@ -32,6 +32,16 @@ fn notifications() -> Value {
     });
     let with_stream = json!({"type": "object", "required": ["stream"], "properties": {"stream": stream}});
     let event = Type::Record("EventRow").schema();
+    let rows = json!({"description": "lines", "properties": {"rows": Type::Records("LogRow").schema()}});
+    let text = json!({"description": "with raw: UTF-8", "properties": {"text": Type::Text.schema()}});
+    let byte = json!({"type": "integer", "minimum": 0, "maximum": 255});
+    let bytes = json!({"description": "with raw: other bytes",
+        "properties": {"bytes": {"type": "array", "items": byte}}});
+    let lines =
+        json!({"type": "object", "minProperties": 1, "maxProperties": 1, "anyOf": [rows, text, bytes]});
+    let log = json!({"type": "object", "required": ["lines"], "properties": {"lines": lines}});
+    let end = json!({"type": "object",
+        "properties": {"complete": Type::Bool.schema(), "error": {"type": "object"}}});
     json!([
         {
             "name": "progress",
@@ -44,9 +54,15 @@ fn notifications() -> Value {
             "params": {"allOf": [event, with_stream]},
         },
         {
+            "name": "log",
+            "summary": format!("After the answer to {LOG_STREAM}: lines, in batches"),
+            "params": {"allOf": [log, with_stream]},
+        },
+        {
             "name": "end",
-            "summary": format!("After the last event of {FOLLOW}: the daemon ends, or the stream does"),
-            "params": with_stream,
+            "summary": format!("After the last of {FOLLOW} or {LOG_STREAM}: the stream is complete, or has failed, or \
+                neither is said and the daemon ends"),
+            "params": {"allOf": [end, with_stream]},
         },
     ])
 }

@@ -4,25 +4,32 @@
 //! | --- | --- |
 //! | the answer: `result` holds what happened before | first |
 //! | `{"method": "event", "params": {..., "stream": ID}}` | for each event |
+//! | `{"method": "log", "params": {"lines": ..., "stream": ID}}` | for each batch of lines that a service wrote |
 //! | `{"method": "end", "params": {"stream": ID}}` | the daemon has ended the stream: nothing more comes of it |
+//!
+//! An `end` holds `"complete": true` where all that was asked for has been told, or `error`, why it cannot be.
 //!
 //! `ID` is the request's, byte for byte. A stream without an `end` was cut off: its daemon died.
 //!
-//! Whose client does not read waits: the events fill the connection's queue, then the handler's channel, which says
+//! Whose client does not read lines of a log waits, for ever if need be: they are kept in files. Whose client does not
+//! read events is dropped after [`Limits::write`](super::Limits::write): the events fill the connection's queue, then the handler's channel, which says
 //! in a `gap` what it had to drop. Dropping the receiver tells the handler that nobody follows any more. That
 //! happens at once when the client hangs up (see `lines`), loses its connection, or the server stops.
+
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use shimd_api::event::EventRow;
 use shimd_api::rpc::{RpcError, code};
-use tokio::sync::mpsc;
+use shimd_api::wire::LogLines;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::clients::{Client, Work};
 use super::dispatch::{Outgoing, caught};
 use super::message::{Id, notification};
-use super::{Handler, Shared, methods};
+use super::{Handler, News, Shared, methods};
 
 /// The params of an `event` notification.
 #[derive(Serialize)]
@@ -32,15 +39,29 @@ struct Event<'a> {
     stream: &'a Id,
 }
 
+/// The params of a `log` notification.
+#[derive(Serialize)]
+struct Log<'a> {
+    lines: LogLines,
+    stream: &'a Id,
+}
+
 /// The params of an `end` notification.
 #[derive(Serialize)]
 struct End<'a> {
     stream: &'a Id,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<RpcError>,
 }
+
+/// How many batches of lines wait to be written.
+const ROOM: usize = 4;
 
 /// A stream that has begun.
 pub(super) struct Stream {
-    events: mpsc::Receiver<EventRow>,
+    news: mpsc::Receiver<News>,
     /// Keeps the client's seat.
     work: Work,
 }
@@ -58,8 +79,8 @@ pub(super) async fn begin<H: Handler>(
         let problem = format!("{limit} streams on one connection are the most");
         return Err(RpcError::busy(problem, "open another connection, or follow all services in one stream"));
     }
-    let (past, events) = caught(name, shared.handler.follow(name, params)).await?;
-    Ok((past, Stream { events, work }))
+    let (past, news) = caught(name, shared.handler.follow(name, params)).await?;
+    Ok((past, Stream { news, work }))
 }
 
 impl Stream {
@@ -71,24 +92,43 @@ impl Stream {
         out: &mpsc::Sender<Outgoing>,
     ) {
         let mut closing = false;
+        let mut end = End { stream: id, complete: false, error: None };
+        let room = Arc::new(Semaphore::new(ROOM));
         loop {
             tokio::select! {
-                event = self.events.recv() => {
-                    let Some(row) = event else { break };
-                    let text = notification("event", Event { row: &row, stream: id });
-                    if out.send(Outgoing::notice(text)).await.is_err() {
+                news = self.news.recv() => {
+                    let message = match news {
+                        Some(News::Event(row)) => {
+                            Outgoing::notice(notification("event", Event { row: &row, stream: id }))
+                        }
+                        Some(News::Log(lines)) => {
+                            let text = notification("log", Log { lines, stream: id });
+                            // It is not closed.
+                            let Ok(room) = room.clone().acquire_owned().await else { return };
+                            Outgoing::of_stream(text, room)
+                        }
+                        Some(News::Complete) => {
+                            end.complete = true;
+                            break;
+                        }
+                        Some(News::Failed(error)) => {
+                            end.error = Some(error);
+                            break;
+                        }
+                        None => break,
+                    };
+                    if out.send(message).await.is_err() {
                         return;
                     }
                 }
                 () = ending(shared, self.work.client()), if !closing => {
                     closing = true;
                     // What has come already is still sent.
-                    self.events.close();
+                    self.news.close();
                 }
             }
         }
-        let end = notification("end", End { stream: id });
-        let _ = out.send(Outgoing::notice(end)).await;
+        let _ = out.send(Outgoing::notice(notification("end", end))).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,11 @@ use super::service::Service;
 use super::waiters::{Kind, Waiter};
 use super::{Message, Supervisor};
 use crate::core::machine::Event;
+use crate::logs::Wanted;
+use crate::server::News;
+
+/// Lines of a log that are given where the caller does not say.
+const LINES: usize = 100;
 
 pub(super) type Reply = oneshot::Sender<Result<Value, RpcError>>;
 
@@ -50,11 +56,16 @@ impl Handle {
         Handle { sender }
     }
 
-    /// Follows the events from now on.
-    pub async fn follow(&self, params: &RawValue) -> Following {
+    /// Begins a stream.
+    pub async fn follow(&self, method: &str, params: &RawValue) -> Following {
         let (reply, answer) = oneshot::channel();
         let gone = || RpcError::internal("shimd is shutting down");
-        self.sender.send(Message::Follow(params.to_owned(), reply)).map_err(|_| gone())?;
+        let message = match method {
+            "event.follow" => Message::Follow(params.to_owned(), reply),
+            "log.stream" => Message::ReadLog(params.to_owned(), reply),
+            _ => return Err(RpcError::no_method(method)),
+        };
+        self.sender.send(message).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -83,6 +94,11 @@ struct Names {
     gapless: bool,
     paths: Option<Vec<PathBuf>>,
     lines: Option<usize>,
+    since: Option<u64>,
+    #[serde(default)]
+    follow: bool,
+    #[serde(default)]
+    raw: bool,
     #[serde(default)]
     stop_services: bool,
 }
@@ -308,11 +324,39 @@ impl Supervisor {
             Ok(name) => name,
             Err(e) => return answer(reply, Err(e)),
         };
-        let (logs, lines) = (self.logs.clone(), given.lines.unwrap_or(100));
+        let since = given.since.map(Duration::from_nanos);
+        let lines = given.lines.unwrap_or(if since.is_some() { usize::MAX } else { LINES });
+        let logs = self.logs.clone();
         tokio::task::spawn_blocking(move || {
-            let rows = logs.tail(&name, lines).map_err(|e| RpcError::internal(e.to_string()));
+            let rows = logs.tail(&name, lines, since).map_err(|e| RpcError::internal(e.to_string()));
             answer(reply, rows.and_then(value));
         });
+    }
+
+    /// `log.stream`
+    pub(super) fn read_log(&self, params: &RawValue, reply: oneshot::Sender<Following>) {
+        let asked = parse::<Names>(params).and_then(|given| Ok((self.one(&given)?, given)));
+        let (name, given) = match asked {
+            Ok(asked) => asked,
+            Err(e) => {
+                let _ = reply.send(Err(e));
+                return;
+            }
+        };
+        let since = given.since.map(Duration::from_nanos);
+        let lines = given.lines.or((since.is_none()).then_some(LINES));
+        let wanted = Wanted { lines, since, follow: given.follow, raw: given.raw, most: None };
+        let (out, stream) = mpsc::channel(1);
+        let logs = self.logs.clone();
+        tokio::spawn(async move {
+            let end = match logs.read(name.to_string(), wanted, &out).await {
+                Ok(()) => News::Complete,
+                Err(e) => News::Failed(RpcError::internal(e.to_string())),
+            };
+            // Nobody reads any more: nobody wants to know how it ended.
+            let _ = out.send(end).await;
+        });
+        let _ = reply.send(Ok((Value::Bool(true), stream)));
     }
 
     /// `socket.check`: what is true now, not what the last period saw.

@@ -18,6 +18,7 @@ use super::clock::{nanos, rfc3339};
 use super::commands::{self, Reply, answer};
 use super::socket::{Socket, Spell};
 use super::{Supervisor, service::Service};
+use crate::server::News;
 use crate::store::{EventQuery, EventRecord, Write};
 
 /// How many events wait for a follower that does not read.
@@ -25,8 +26,8 @@ const WAITING: usize = 1024;
 /// How many past events an answer holds at most, where the caller does not say.
 const LIMIT: usize = 10_000;
 
-/// What `event.follow` is answered with: the past, and the stream.
-pub type Following = Result<(Value, mpsc::Receiver<EventRow>), RpcError>;
+/// What a method that streams is answered with: the past, say, and the stream.
+pub type Following = Result<(Value, mpsc::Receiver<News>), RpcError>;
 
 /// Who follows, and the number of the next event.
 #[derive(Default)]
@@ -38,7 +39,7 @@ pub struct Events {
 struct Follower {
     services: Vec<String>,
     kinds: Vec<EventKind>,
-    out: mpsc::Sender<EventRow>,
+    out: mpsc::Sender<News>,
     missed: u64,
 }
 
@@ -81,10 +82,10 @@ impl Follower {
                 format!("{} events were not read in time; proc events --since has them", self.missed);
             let detail = EventDetail { reason: Some(reason), ..EventDetail::default() };
             let gap = EventRow { id: 0, time: row.time.clone(), service: None, kind: EventKind::Gap, detail };
-            let _ = self.out.try_send(gap);
+            let _ = self.out.try_send(gap.into());
             self.missed = 0;
         }
-        if self.missed > 0 || self.out.try_send(row.clone()).is_err() {
+        if self.missed > 0 || self.out.try_send(row.clone().into()).is_err() {
             self.missed += 1;
         }
         true

@@ -97,6 +97,8 @@ pub enum Message {
     Waiting(Vec<ListenerId>, Duration),
     /// A client wants to hear of what happens from now on.
     Follow(Box<RawValue>, oneshot::Sender<events::Following>),
+    /// `log.stream`: its params, and where its answer goes.
+    ReadLog(Box<RawValue>, oneshot::Sender<events::Following>),
     /// Somebody removed or replaced something that matters.
     Deeds,
     /// Specs that are in the store.
@@ -299,6 +301,7 @@ impl Supervisor {
             Message::Audited(report) => self.on_report(report),
             Message::Waiting(listeners, took) => self.on_waiting(&listeners, took),
             Message::Follow(params, reply) => self.follow_events(&params, reply),
+            Message::ReadLog(params, reply) => self.read_log(&params, reply),
             Message::Deeds => self.on_deeds(),
             Message::Stored(specs, done) => {
                 self.stored(specs);

@@ -1,18 +1,20 @@
 //! Requests that go on telling.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shimd::server::Limits;
+use shimd::server::{Limits, News};
 use shimd_api::client::{Client, ClientError};
-use shimd_api::rpc::code;
+use shimd_api::rpc::{RpcError, code};
+use shimd_api::wire::{LogLines, LogRow};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::support::{BOUND, Fixture, PATIENCE, Wire, error, event, hold, reached, request, soon};
 
-type Events = Sender<shimd_api::event::EventRow>;
+type Events = Sender<News>;
 
 /// Begins a stream, and gives where its events go.
 async fn follow(fixture: &Fixture, client: &mut Wire, id: u32) -> Events {
@@ -33,7 +35,7 @@ async fn next(client: &mut Wire) -> (Value, u64) {
 }
 
 async fn send(events: &Events, id: u64) {
-    soon("room", events.send(event(id))).await.expect("followed");
+    soon("room", events.send(event(id).into())).await.expect("followed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +201,7 @@ async fn a_slow_reader_fills_the_daemon_s_bound_and_one_that_reads_nothing_is_dr
     let fill = async {
         // A daemon never waits for a reader: it sends what there is room for.
         loop {
-            match events.try_send(event(sent)) {
+            match events.try_send(event(sent).into()) {
                 Ok(()) => sent += 1,
                 Err(TrySendError::Full(_)) => tokio::time::sleep(Duration::from_millis(1)).await,
                 Err(TrySendError::Closed(_)) => return,
@@ -284,4 +286,70 @@ async fn the_project_s_own_client_follows() {
     fixture.begin_stop();
     soon("the end", talk).await.expect("no panic");
     fixture.stopped().await;
+}
+
+fn text(bytes: usize) -> News {
+    News::Log(LogLines::Text("x".repeat(bytes)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_come_in_batches_and_the_end_says_whether_they_are_all() {
+    let fixture = Fixture::start(Limits::default());
+    let mut client = fixture.connect().await;
+    let row = LogRow { time: None, stream: "err".into(), line: "é".into() };
+    let ends = [
+        (Some(News::Complete), json!({"stream": 1, "complete": true})),
+        (Some(News::Failed(RpcError::internal("the disk"))), json!(null)),
+        (None, json!({"stream": 1})),
+    ];
+    for (end, told) in ends {
+        client.send(request(1, "log.stream", json!({"name": "web", "follow": true})) + "\n").await;
+        let news = fixture.handler.follower().await;
+        client.line().await;
+        for lines in [LogLines::Rows(vec![row.clone()]), LogLines::Bytes(vec![255])] {
+            soon("room", news.send(News::Log(lines))).await.expect("followed");
+        }
+        let lines = client.line().await;
+        assert_eq!(lines["method"], "log");
+        assert_eq!(lines["params"]["lines"], json!({"rows": [{"time": null, "stream": "err", "line": "é"}]}));
+        assert_eq!(client.line().await["params"], json!({"lines": {"bytes": [255]}, "stream": 1}));
+        if let Some(end) = end {
+            soon("room", news.send(end)).await.expect("followed");
+        }
+        drop(news);
+        let end = client.line().await;
+        match told.is_null() {
+            true => assert_eq!(end["params"]["error"]["message"], "the disk", "{end}"),
+            false => assert_eq!(end["params"], told),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_lines_slowly_is_waited_for_and_fills_nothing() {
+    const BATCH: usize = 64 << 10;
+    let fixture = Fixture::start(Limits { write: Duration::from_millis(200), ..Limits::default() });
+    let mut client = fixture.connect().await;
+    client.send(request(1, "log.stream", json!({"name": "web"})) + "\n").await;
+    let news = fixture.handler.follower().await;
+    client.line().await;
+    let sent = AtomicUsize::new(0);
+    let send = async {
+        for _ in 0..200 {
+            news.send(text(BATCH)).await.expect("followed");
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+        news.send(News::Complete).await.expect("followed");
+    };
+    let read = async {
+        // Several times the limit of an answer that nobody reads.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let unread = sent.load(Ordering::Relaxed);
+        assert!(unread < BOUND + 20, "{unread} batches wait in the daemon and the socket");
+        for _ in 0..200 {
+            assert_eq!(client.line().await["params"]["lines"]["text"].as_str().map(str::len), Some(BATCH));
+        }
+        assert_eq!(client.line().await["params"]["complete"], true);
+    };
+    soon("all of it", async { tokio::join!(send, read) }).await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use shimd::server::{ControlHandle, Endpoint, Handler, Limits, Server};
+use shimd::server::{ControlHandle, Endpoint, Handler, Limits, News, Server};
 use shimd_api::event::{EventDetail, EventKind, EventRow};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
@@ -62,8 +62,8 @@ pub struct Fake {
     pub dropped: watch::Sender<usize>,
     released: watch::Sender<bool>,
     pub health: Value,
-    followed: mpsc::UnboundedSender<mpsc::Sender<EventRow>>,
-    followers: Mutex<mpsc::UnboundedReceiver<mpsc::Sender<EventRow>>>,
+    followed: mpsc::UnboundedSender<mpsc::Sender<News>>,
+    followers: Mutex<mpsc::UnboundedReceiver<mpsc::Sender<News>>>,
 }
 
 /// Events that a stream's channel holds.
@@ -95,7 +95,7 @@ impl Fake {
     }
 
     /// Where the events of the next stream to begin are to go.
-    pub async fn follower(&self) -> mpsc::Sender<EventRow> {
+    pub async fn follower(&self) -> mpsc::Sender<News> {
         let next = async { self.followers.lock().await.recv().await };
         soon("a stream", next).await.expect("the handler lives")
     }
@@ -161,8 +161,8 @@ impl Handler for Fake {
         &self,
         method: &str,
         params: &RawValue,
-    ) -> Result<(Value, mpsc::Receiver<EventRow>), RpcError> {
-        assert_eq!(method, "event.follow");
+    ) -> Result<(Value, mpsc::Receiver<News>), RpcError> {
+        assert!(["event.follow", "log.stream"].contains(&method), "{method}");
         let params: Value = serde_json::from_str(params.get()).expect("checked by the server");
         match params["name"].as_str() {
             Some("nobody") => return Err(RpcError::unknown_service("nobody", "see proc list")),

@@ -13,7 +13,7 @@ fn at(tenths: u64) -> SystemTime {
 
 /// The lines of service `s` with their times in tenths of a second.
 fn lines(folder: &Path) -> Vec<(Option<u64>, String)> {
-    let rows = tail(folder, "s", 1000).unwrap();
+    let rows = tail(folder, "s", 1000, None).unwrap();
     rows.into_iter()
         .map(|row| {
             let time = row.time.map(|time| humantime::parse_rfc3339(&time).unwrap());
@@ -140,7 +140,7 @@ fn a_stream_over_its_size_is_cut_and_its_lines_keep_their_times() {
     }
     assert!(tmp.path().join("s.out.2").exists());
     assert_eq!(indexer.troubles(), [""; 0]);
-    let rows = tail(tmp.path(), "s", 15_000).unwrap();
+    let rows = tail(tmp.path(), "s", 15_000, None).unwrap();
     assert_eq!(rows.len(), 15_000);
     for (n, row) in rows.iter().enumerate() {
         let tick = 151 + n as u64 / 100;
@@ -191,7 +191,7 @@ fn limits_that_change_take_effect_at_once() {
     indexer.follow("s", small).unwrap();
     indexer.tick(at(2));
     assert!(size() <= 20_000);
-    assert_eq!(tail(tmp.path(), "s", 50_000).unwrap().len(), 20_000);
+    assert_eq!(tail(tmp.path(), "s", 50_000, None).unwrap().len(), 20_000);
 }
 
 #[test]
@@ -234,13 +234,13 @@ proptest! {
         if cut {
             fs::write(tmp.path().join("s.out.cut"), "line\n").unwrap();
         }
-        let _ = tail(tmp.path(), "s", 10_000);
+        let _ = tail(tmp.path(), "s", 10_000, None);
         let mut indexer = Indexer::new(tmp.path()).unwrap();
         indexer.follow("s", Limits { max_size: 10_000, keep: 2 }).unwrap();
         indexer.tick(at(1));
         writeln!(out, "last").unwrap();
         indexer.tick(at(2));
-        let rows = tail(tmp.path(), "s", 10_000).unwrap();
+        let rows = tail(tmp.path(), "s", 10_000, None).unwrap();
         prop_assert_eq!(&rows.last().unwrap().line, "last");
     }
 }

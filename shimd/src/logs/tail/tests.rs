@@ -1,11 +1,17 @@
 use super::*;
+use crate::logs::lines::LINE_MAX;
 use crate::logs::open_for_append;
+use crate::logs::view::CHUNK;
 use proptest::prelude::*;
 use std::fs;
 use std::io::Write;
 
 fn texts(folder: &Path, lines: usize) -> Vec<String> {
-    tail(folder, "s", lines).unwrap().into_iter().map(|row| format!("{} {}", row.stream, row.line)).collect()
+    tail(folder, "s", lines, None)
+        .unwrap()
+        .into_iter()
+        .map(|row| format!("{} {}", row.stream, row.line))
+        .collect()
 }
 
 #[test]
@@ -20,7 +26,7 @@ fn the_last_lines_of_what_is_there() {
     assert_eq!(texts(tmp.path(), 0), [""; 0]);
     out.write_all(b"three, no end").unwrap();
     assert_eq!(texts(tmp.path(), 2), ["out two", "out three, no end"]);
-    assert!(matches!(tail(tmp.path(), "../s", 1), Err(LogError::Name { .. })));
+    assert!(matches!(tail(tmp.path(), "../s", 1, None), Err(LogError::Name { .. })));
 }
 
 #[test]
@@ -49,7 +55,7 @@ fn a_huge_line_is_cut_and_said() {
     text.extend("é".repeat(50 << 20).into_bytes());
     text.extend(b"\nafter\n");
     fs::write(tmp.path().join("s.out"), &text).unwrap();
-    let rows = tail(tmp.path(), "s", 3).unwrap();
+    let rows = tail(tmp.path(), "s", 3, None).unwrap();
     assert_eq!((rows[0].line.as_str(), rows[2].line.as_str()), ("before", "after"));
     let expected = format!("{} [cut here: the line has {} bytes]", "é".repeat(32 << 10), (100 << 20) + 1);
     assert!(rows[1].line == expected, "{} bytes", rows[1].line.len());
@@ -60,22 +66,10 @@ fn an_answer_is_bounded_and_says_so() {
     let tmp = tempfile::tempdir().unwrap();
     let line = ["x".repeat(60_000), "\n".into()].concat();
     fs::write(tmp.path().join("s.out"), line.repeat(400)).unwrap();
-    let rows = tail(tmp.path(), "s", 1000).unwrap();
+    let rows = tail(tmp.path(), "s", 1000, None).unwrap();
     let bytes: usize = rows.iter().map(|row| row.line.len()).sum();
     assert!(bytes > (15 << 20) && bytes < (17 << 20));
     assert!(rows[0].line.contains("left out"), "{}", rows[0].line);
-}
-
-fn row(stream: &str, key: u64) -> Dated {
-    Dated { key, row: LogRow { time: None, stream: stream.into(), line: key.to_string() } }
-}
-
-#[test]
-fn merged_by_time_out_first_and_each_in_its_own_order() {
-    let out = [1, 3, 3, 9].map(|key| row("out", key)).into();
-    let err = [3, 4, 2].map(|key| row("err", key)).into();
-    let merged: Vec<_> = merge(out, err).iter().map(|row| format!("{} {}", row.stream, row.line)).collect();
-    assert_eq!(merged, ["out 1", "out 3", "out 3", "err 3", "err 4", "err 2", "out 9"]);
 }
 
 proptest! {
@@ -100,7 +94,7 @@ proptest! {
         }
         let all: Vec<_> = text.lines().map(|line| match line.len() as u64 {
             // No newline ends the last line, if it is that one.
-            length if length >= LINE_MAX => None,
+            length if length >= LINE_MAX as u64 => None,
             _ => Some(format!("out {line}")),
         }).collect();
         let got = texts(tmp.path(), lines);

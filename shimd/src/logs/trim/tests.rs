@@ -1,5 +1,5 @@
 use super::*;
-use crate::logs::{Stream, tail::read_all};
+use crate::logs::{Stream, view::read_all};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::process::{Child, Command, Stdio};
