@@ -127,6 +127,17 @@ pub fn daemon_ended(head: Span) -> LabeledError {
     )
 }
 
+/// The daemon went while it sent a log.
+pub fn log_ended(head: Span) -> LabeledError {
+    labelled(
+        kind::NO_DAEMON,
+        "shimd ended in the midst of the log".into(),
+        "read until now",
+        head,
+        "proc shim start, then read on with --since; the service goes on, and what it writes is kept",
+    )
+}
+
 /// An answer that is not as the wire types have it.
 pub fn odd_answer(method: &str, problem: &serde_json::Error, head: Span) -> LabeledError {
     labelled(

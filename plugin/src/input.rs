@@ -63,6 +63,26 @@ impl Names {
         Ok(Names::Given(names))
     }
 
+    /// The one name, where none or several are a mistake.
+    ///
+    /// # Errors
+    /// `proc::bad_input` labels the second name, or says how to name a service to `command`.
+    pub fn only(self, command: &str, head: Span) -> Result<Spanned<String>, LabeledError> {
+        let names = self.required(command, head)?;
+        let given = names.len();
+        let mut names = names.into_iter();
+        match (names.next(), names.next()) {
+            (Some(only), None) => Ok(only),
+            (_, second) => {
+                let found = format!("{given} services");
+                let span = second.map_or(head, |second| second.span);
+                let help =
+                    format!("{command} NAME; for each of many: ... | each {{ |row| {command} $row.name }}");
+                Err(error::bad_input(format!("{command} shows one service"), found, span, &help))
+            }
+        }
+    }
+
     /// The names, where none given is a mistake.
     ///
     /// # Errors
@@ -77,6 +97,20 @@ impl Names {
                 &format!("{command} NAME, or for all of them: proc list | {command}"),
             )),
         }
+    }
+}
+
+/// What a flag holds, a whole number or a duration, that may not be negative.
+///
+/// # Errors
+/// `proc::bad_input` labels it, and shows what could have been meant.
+pub fn not_negative(call: &EvaluatedCall, flag: &str, help: &str) -> Result<Option<i64>, LabeledError> {
+    let given: Option<Spanned<i64>> = call.get_flag(flag)?;
+    match given {
+        Some(given) if given.item < 0 => {
+            Err(error::bad_input(format!("--{flag} is negative"), "there is no such past", given.span, help))
+        }
+        given => Ok(given.map(|given| given.item)),
     }
 }
 

@@ -8,6 +8,7 @@ mod input;
 mod launch;
 mod line;
 mod live;
+mod log;
 mod look;
 mod place;
 mod plugin;

@@ -37,6 +37,11 @@ impl FakeDaemon {
         self.daemon.emit(event);
     }
 
+    /// Has a service write what its followers are told; an `error` ends the log.
+    pub fn write(&self, lines: serde_json::Value) {
+        self.daemon.write(lines);
+    }
+
     /// How many follow events.
     pub fn followers(&self) -> usize {
         self.daemon.followers()

@@ -12,27 +12,45 @@ pub fn stream(
     readers: &Readers,
     span: Span,
 ) -> PipelineData {
-    let text = Text { lines, left: Cursor::default(), readers: readers.clone() };
-    // Ctrl-C is seen to by the lines.
-    let stream = ByteStream::read(text, span, Signals::empty(), ByteStreamType::String);
-    PipelineData::byte_stream(stream, None)
+    let lines = lines.map(|line| line.map(String::into_bytes));
+    of_type(ByteStreamType::String, lines, readers, span)
 }
 
-struct Text<Lines> {
-    lines: Lines,
+/// The bytes, which may be text or not: as of a program outside of Nushell.
+pub fn bytes(
+    bytes: impl Iterator<Item = std::result::Result<Vec<u8>, LabeledError>> + Send + 'static,
+    readers: &Readers,
+    span: Span,
+) -> PipelineData {
+    of_type(ByteStreamType::Unknown, bytes, readers, span)
+}
+
+fn of_type(
+    of: ByteStreamType,
+    pieces: impl Iterator<Item = std::result::Result<Vec<u8>, LabeledError>> + Send + 'static,
+    readers: &Readers,
+    span: Span,
+) -> PipelineData {
+    let text = Text { pieces, left: Cursor::default(), readers: readers.clone() };
+    // Ctrl-C is seen to by the pieces.
+    PipelineData::byte_stream(ByteStream::read(text, span, Signals::empty(), of), None)
+}
+
+struct Text<Pieces> {
+    pieces: Pieces,
     left: Cursor<Vec<u8>>,
     readers: Readers,
 }
 
-impl<Lines: Iterator<Item = std::result::Result<String, LabeledError>>> Read for Text<Lines> {
+impl<Pieces: Iterator<Item = std::result::Result<Vec<u8>, LabeledError>>> Read for Text<Pieces> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         loop {
             let length = self.left.read(buffer)?;
             if length > 0 || buffer.is_empty() {
                 return Ok(length);
             }
-            match self.lines.next() {
-                Some(Ok(line)) => self.left = Cursor::new(line.into_bytes()),
+            match self.pieces.next() {
+                Some(Ok(piece)) => self.left = Cursor::new(piece),
                 Some(Err(problem)) => {
                     self.readers.explain(problem);
                     return Err(ErrorKind::ConnectionAborted.into());

@@ -15,7 +15,7 @@ use nu_protocol::{
 use serde_json::Value as Json;
 use shimd_api::event::{DoctorRow, EventDetail, EventRow};
 use shimd_api::wire::{
-    ActionRow, ChangeRow, Culprit, HealRow, InstanceRow, RestartRow, ServiceRow, ShimInfo, SocketRow,
+    ActionRow, ChangeRow, Culprit, HealRow, InstanceRow, LogRow, RestartRow, ServiceRow, ShimInfo, SocketRow,
     StateRow, StatusRecord,
 };
 
@@ -228,6 +228,21 @@ impl ToValue for EventRow {
                 "service" => maybe(self.service.as_deref(), text, span),
                 "kind" => text(self.kind.as_str(), span),
                 "detail" => detail(&self.detail, span),
+            },
+            span,
+        )
+    }
+}
+
+impl ToValue for LogRow {
+    const KEYS: &'static [&'static str] = &["time", "stream", "line"];
+
+    fn to_value(&self, span: Span) -> Value {
+        Value::record(
+            record! {
+                "time" => maybe(self.time.as_deref(), time, span),
+                "stream" => text(&self.stream, span),
+                "line" => text(&self.line, span),
             },
             span,
         )

@@ -77,6 +77,18 @@ fn examples_run() {
     for example in examples {
         let world = World::with(Manner::Live);
         world.file("web.nuon", "{name: web, exec: [web], settle: 200ms}");
+        if example.starts_with("proc logs") && example.contains("--follow") {
+            let mut nu = world.start(example);
+            world.wait(example, || world.daemon().followers() == 1);
+            let row = |line: &str| json!({ "time": null, "stream": "out", "line": line });
+            world.daemon().write(match example.ends_with("--raw") {
+                true => json!({ "text": "listening\n" }),
+                false => json!({ "rows": [row("starting"), row("listening")] }),
+            });
+            let mut lines = BufReader::new(nu.output()).lines().map(Result::unwrap);
+            assert!(lines.any(|line| line.contains("listening")), "{example}");
+            continue;
+        }
         if example.ends_with("--follow --raw") || example.contains("--watch | each") {
             let mut nu = world.start(example);
             let lines: Vec<String> =
@@ -105,6 +117,8 @@ fn each_code_is_read_from_details() {
     let good = World::good();
     for (source, expected) in [
         ("proc status nowhere", "proc::unknown_service"),
+        ("proc logs nowhere --follow", "proc::unknown_service"),
+        ("proc logs web redis", "proc::bad_input"),
         ("proc start", "proc::bad_input"),
         ("5 | proc start", "proc::bad_input"),
         ("proc restart web --clean --fail", "proc::failed"),
@@ -188,6 +202,10 @@ fn key_columns_survive_a_narrow_terminal() {
     for part in ["time", "service", "kind", "detail", "verdict"] {
         assert!(table.contains(part), "no {part} in\n{table}");
     }
+    let table = world.nu("proc logs web | table --width 60").stdout;
+    for part in ["time", "stream", "line", "listening"] {
+        assert!(table.contains(part), "no {part} in\n{table}");
+    }
     let raw = "proc events --raw | lines | length";
     assert_eq!(world.json(raw), json!(2));
 }
@@ -211,6 +229,9 @@ fn ctrl_c_ends_each_stream() {
         ("proc events --follow --raw", true),
         ("proc events --follow", true),
         ("proc events --follow | where kind == none", true),
+        ("proc logs web --follow --raw", true),
+        ("proc logs web --follow", true),
+        ("proc logs web --follow --lines 0 | where line == none", true),
         ("proc socket-check --watch", true),
         ("proc socket-check ./a.sock --watch", false),
         ("proc socket-check web ./a.sock --watch", true),
@@ -245,8 +266,13 @@ fn raw_lines_come_at_once() {
 
 fn a_reader_that_goes_lets_the_daemon_go() {
     let world = World::with(Manner::Live);
-    for stream in ["proc events --follow", "proc events --follow --raw | lines", "proc socket-check --watch"]
-    {
+    for stream in [
+        "proc events --follow",
+        "proc events --follow --raw | lines",
+        "proc logs web --follow",
+        "proc logs redis --follow --raw | lines",
+        "proc socket-check --watch",
+    ] {
         let mut nu = world.start(&format!("{stream} | first 2 | length | print; sleep 1min"));
         let mut told = [0; 2];
         nu.output().read_exact(&mut told).unwrap();
@@ -272,7 +298,13 @@ fn a_shell_that_goes_leaves_nothing_behind() {
 
 fn the_daemons_end_is_read_from_details() {
     let world = World::good();
-    for source in ["proc events --follow", "proc events --follow --raw", "proc socket-check --watch"] {
+    for source in [
+        "proc events --follow",
+        "proc events --follow --raw",
+        "proc logs web --follow",
+        "proc logs web --follow --raw",
+        "proc socket-check --watch",
+    ] {
         let nu = world.start(&format!("try {{ let all = ({source}); $all }} catch {{|e| $e.details.code }}"));
         world.wait("the follower", || world.daemon().followers() == 1);
         world.daemon().end_streams();

@@ -1,15 +1,13 @@
 //! `proc events`: what happened to services and their sockets.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{
-    Example, LabeledError, PipelineData, Signature, Spanned, SyntaxShape, Type, Value, record,
-};
+use nu_protocol::{Example, LabeledError, PipelineData, Signature, SyntaxShape, Type, Value, record};
 use serde_json::Value as Json;
 use shimd_api::event::EventRow;
 
 use crate::daemon::Daemon;
-use crate::error::{self, Blame};
-use crate::input::{Names, names_param};
+use crate::error::Blame;
+use crate::input::{Names, names_param, not_negative};
 use crate::line::line;
 use crate::live::Live;
 use crate::plugin::Proc;
@@ -151,18 +149,7 @@ struct Past {
 
 impl Past {
     fn read(call: &EvaluatedCall) -> Result<Past, LabeledError> {
-        let number = |flag: &str| -> Result<Option<i64>, LabeledError> {
-            let given: Option<Spanned<i64>> = call.get_flag(flag)?;
-            match given {
-                Some(given) if given.item < 0 => Err(error::bad_input(
-                    format!("--{flag} is negative"),
-                    "there is no such past",
-                    given.span,
-                    "proc events --since 1hr, or --limit 10",
-                )),
-                given => Ok(given.map(|given| given.item)),
-            }
-        };
+        let number = |flag| not_negative(call, flag, "proc events --since 1hr, or --limit 10");
         Ok(Past { since: number("since")?, limit: number("limit")? })
     }
 

@@ -23,8 +23,8 @@ impl PluginCommand for Overview {
     fn extra_description(&self) -> &str {
         "A service is registered once by its spec (proc register) and then started, stopped and restarted by name. It
 counts as running only while clients can reach each socket that it declares: proc list shows what is, and
-proc socket-check says what is wrong with a socket, and proc heal puts a lost one back. proc events tells what happened, and proc doctor what this machine
-lets be done.
+proc socket-check says what is wrong with a socket, and proc heal puts a lost one back. proc logs shows what
+a service writes, proc events tells what happened, and proc doctor what this machine lets be done.
 
 A daemon, shimd, looks after the services of one home ($env.SHIMD_HOME, else the user's own). A command that
 acts starts it when none runs."

@@ -5,6 +5,7 @@ pub mod events;
 pub mod heal;
 pub mod help;
 pub mod list;
+pub mod logs;
 pub mod register;
 pub mod reset_failed;
 pub mod restart;

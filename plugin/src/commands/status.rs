@@ -6,7 +6,7 @@ use serde_json::json;
 use shimd_api::wire::StatusRecord;
 
 use crate::daemon::Daemon;
-use crate::error::{self, Blame};
+use crate::error::Blame;
 use crate::input::Names;
 use crate::plugin::Proc;
 use crate::signature::ServiceSignature;
@@ -65,15 +65,9 @@ impl PluginCommand for Status {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let names = Names::read(call, input)?.required(self.name(), call.head)?;
-        let [name] = names.as_slice() else {
-            let found = format!("{} services", names.len());
-            let span = names.get(1).map_or(call.head, |second| second.span);
-            let help = "proc list takes many; or: ... | each { |row| proc status $row.name }";
-            return Err(error::bad_input("proc status shows one service".into(), found, span, help));
-        };
+        let name = Names::read(call, input)?.only(self.name(), call.head)?;
         let params = json!({ "name": name.item });
-        let mut daemon = Daemon::running(engine, Blame { head: call.head, names })?;
+        let mut daemon = Daemon::running(engine, Blame { head: call.head, names: vec![name] })?;
         let record: StatusRecord = daemon.ask("service.status", params)?;
         Ok(PipelineData::value(record.to_value(call.head), None))
     }

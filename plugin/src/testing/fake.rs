@@ -86,6 +86,17 @@ impl FakeDaemon {
         }
     }
 
+    /// Has a service write what its followers are told; an `error` ends the log.
+    pub fn write(&self, lines: Json) {
+        let (method, news) = match lines.get("error") {
+            None => ("log", json!({ "lines": lines })),
+            Some(_) => ("end", lines),
+        };
+        for (stream, follower) in self.shared.followers.lock().unwrap().iter_mut() {
+            let _ = notify_of(follower, method, stream, &news);
+        }
+    }
+
     /// Hangs up on the followers.
     pub fn end_streams(&self) {
         for (_, follower) in self.shared.followers.lock().unwrap().iter() {
@@ -180,6 +191,17 @@ fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::
         std::fs::remove_file(&shared.socket)?;
         return Ok(false);
     }
+    if method == "log.stream" && response["error"].is_null() {
+        let mut followers = shared.followers.lock().unwrap();
+        send(client, &response)?;
+        let past = canned::log(params);
+        notify_of(client, "log", &request["id"], &json!({ "lines": past }))?;
+        if params["follow"] != true {
+            return notify_of(client, "end", &request["id"], &json!({ "complete": true }));
+        }
+        followers.push((request["id"].clone(), client.try_clone()?));
+        return Ok(true);
+    }
     if method == "event.follow" && response["error"].is_null() {
         let mut followers = shared.followers.lock().unwrap();
         send(client, &response)?;
@@ -193,9 +215,13 @@ fn answer(client: &mut UnixStream, request: &Json, shared: &Shared) -> std::io::
 }
 
 fn notify(follower: &mut UnixStream, stream: &Json, event: &Json) -> std::io::Result<bool> {
-    let mut params = event.clone();
+    notify_of(follower, "event", stream, event)
+}
+
+fn notify_of(follower: &mut UnixStream, method: &str, stream: &Json, news: &Json) -> std::io::Result<bool> {
+    let mut params = news.clone();
     params["stream"] = stream.clone();
-    send(follower, &json!({ "jsonrpc": "2.0", "method": "event", "params": params }))
+    send(follower, &json!({ "jsonrpc": "2.0", "method": method, "params": params }))
 }
 
 fn send(client: &mut UnixStream, message: &Json) -> std::io::Result<bool> {
@@ -256,6 +282,7 @@ mod canned {
             }
             "event.follow" if params["since"].is_null() => Ok(json!([])),
             "event.follow" => events(params, &names),
+            "log.stream" => Ok(json!(true)),
             "shim.doctor" => Ok(json!([
                 { "check": "sock_diag", "ok": true, "detail": "answers", "help": null },
                 { "check": "fanotify", "ok": false, "detail": "not permitted", "help": "run shimd as root" },
@@ -279,6 +306,24 @@ mod canned {
                 "code": -32000, "message": format!("no service named {unknown:?}"),
                 "data": { "kind": "unknown_service", "name": unknown, "help": "proc list names them" },
             })),
+        }
+    }
+
+    /// What a service wrote.
+    pub fn log(params: &Json) -> Json {
+        let row = |time: Option<&str>, stream: &str, line: &str| json!({ "time": time, "stream": stream, "line": line });
+        match (params["raw"] == true, params["name"] == "web") {
+            (true, true) => json!({ "bytes": b"listening\n\xff\n" }),
+            (true, false) => json!({ "text": "starting\nready\n" }),
+            (false, _) => {
+                let mut rows = vec![
+                    row(None, "out", "starting"),
+                    row(Some(SINCE), "out", "listening"),
+                    row(Some("2026-01-02T03:04:06.1Z"), "err", "rpc.sock: no such file"),
+                ];
+                let lines = params["lines"].as_u64().map_or(rows.len(), |lines| lines.try_into().unwrap());
+                json!({ "rows": rows.split_off(rows.len().saturating_sub(lines)) })
+            }
         }
     }
 
