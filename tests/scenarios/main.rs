@@ -35,6 +35,7 @@ mod kill_other_ends_holder;
 mod late_unlink_by_old_instance;
 mod load_on_real_servers;
 mod logs;
+mod logs_followed;
 mod notify_and_marker;
 mod nu_modules;
 mod one_daemon_per_home;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         instance_surroundings::trials(),
         load_on_real_servers::trials(),
         logs::trials(),
+        logs_followed::trials(),
         restart_policy::trials(),
         restart_many_in_order::trials(),
         restart_many_one_fails::trials(),

@@ -103,7 +103,10 @@ impl Logs {
         // Before the first look: a write in between is then in one of both.
         let writes = wanted.follow.then(|| Writes::of(&self.folder, &service)).transpose()?;
         let begin = move || {
-            self.touch(&service);
+            // Who wants nothing of the past wants all from now on: not from when the dates are known.
+            if wanted.lines != Some(0) {
+                self.touch(&service);
+            }
             Reader::open(&self.folder, &service, wanted)
         };
         let (reader, _) = on_a_thread(begin).await?;
