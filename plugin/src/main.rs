@@ -1,6 +1,7 @@
 //! `nu_plugin_proc`: services and their Unix sockets at the Nushell prompt.
 
 mod commands;
+mod completion;
 mod daemon;
 mod error;
 mod follow;

@@ -18,6 +18,7 @@ mod bad_input_paths;
 mod bad_input_specs;
 mod bad_input_wire;
 mod child_keeps_listener;
+mod completions;
 mod control_socket;
 mod daemon_missing;
 mod damaged_store;
@@ -136,6 +137,7 @@ fn main() -> ExitCode {
         daemon_missing::trials(),
         one_daemon_per_home::trials(),
         ordinary_user::trials(),
+        completions::trials(),
         control_socket::trials(),
         after_boot::trials(),
         damaged_store::trials(),

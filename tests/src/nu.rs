@@ -47,6 +47,14 @@ impl World {
         Ok(command)
     }
 
+    /// A Nushell at its prompt, with the plugin: for a terminal.
+    pub fn nu_prompt(&self) -> Result<Command> {
+        let mut command = self.command(self.nu_program()?);
+        let plugin = format!("[{}]", self.bin("nu_plugin_proc").display());
+        command.args(["-n", "--no-std-lib", "--no-history", "--plugins", &plugin]);
+        Ok(command)
+    }
+
     /// Runs a script; its exit status is the caller's to judge.
     pub fn nu(&self, script: &str) -> Result<Ran> {
         let ran = run(self.nu_command(script)?, LIMIT)?;

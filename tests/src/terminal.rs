@@ -43,11 +43,19 @@ impl Terminal {
         let child = inside.spawn().context("cannot start setsid")?;
         let parser = Arc::new(Mutex::new(vt100::Parser::new(sizes.0, sizes.1, 0)));
         let (shown, mut output) = (parser.clone(), File::from(pty.master.try_clone()?));
+        let mut answers = output.try_clone()?;
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             // It fails once nobody has the other side open.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
-                locked(&shown).process(bytes.get(..count).unwrap_or_default());
+                let bytes = bytes.get(..count).unwrap_or_default();
+                let mut parser = locked(&shown);
+                parser.process(bytes);
+                // "Where is the cursor?": a line editor waits for the answer.
+                for _ in bytes.windows(4).filter(|asked| asked == b"\x1b[6n") {
+                    let (row, column) = parser.screen().cursor_position();
+                    let _ = write!(answers, "\x1b[{};{}R", row + 1, column + 1);
+                }
             }
         });
         Ok(Terminal { master: File::from(pty.master), slave: pty.slave, child, parser })

@@ -41,6 +41,8 @@ table shows a row only when the next one is there: --raw gives text instead, an 
         vec!["service", "journal", "history", "log", "tail", "watch", "audit", "culprit"]
     }
 
+    crate::completes_services!();
+
     fn signature(&self) -> Signature {
         Signature::build("proc events")
             .services()

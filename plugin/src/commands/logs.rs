@@ -42,6 +42,8 @@ the beginning is given, and how long it is."
         vec!["service", "journal", "output", "stdout", "stderr", "tail", "journalctl"]
     }
 
+    crate::completes_services!();
+
     fn signature(&self) -> Signature {
         Signature::build("proc logs")
             .services()

@@ -30,6 +30,8 @@ impl PluginCommand for ResetFailed {
         vec!["service", "limit", "clear", "systemctl"]
     }
 
+    crate::completes_services!();
+
     fn signature(&self) -> Signature {
         Signature::build("proc reset-failed").services().names("The services.").takes_names(Type::table())
     }

@@ -41,6 +41,8 @@ serves on, and the outcome is failed with the reason. It takes sockets of the mo
         vec!["service", "reload", "clean", "heal", "systemctl"]
     }
 
+    crate::completes_services!();
+
     fn signature(&self) -> Signature {
         Signature::build("proc restart")
             .services()

@@ -51,6 +51,8 @@ table shows a row only when the next one is there: print each, to see it at once
         vec!["unix", "listener", "audit", "verdict", "dangling", "ss", "lsof"]
     }
 
+    crate::completes_services!(sockets);
+
     fn signature(&self) -> Signature {
         Signature::build("proc socket-check")
             .services()

@@ -35,6 +35,8 @@ service that runs already stays as it is."
         vec!["service", "run", "up", "spawn", "systemctl"]
     }
 
+    crate::completes_services!();
+
     fn signature(&self) -> Signature {
         Signature::build("proc start")
             .services()

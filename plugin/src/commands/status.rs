@@ -34,6 +34,8 @@ impl PluginCommand for Status {
         vec!["service", "show", "inspect", "spec", "systemctl"]
     }
 
+    crate::completes_services!();
+
     fn signature(&self) -> Signature {
         Signature::build("proc status").services().names("The service: one name.").takes_names(Type::record())
     }

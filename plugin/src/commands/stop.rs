@@ -36,6 +36,8 @@ grandchildren included."
         vec!["service", "kill", "down", "end", "systemctl"]
     }
 
+    crate::completes_services!();
+
     fn signature(&self) -> Signature {
         Signature::build("proc stop")
             .services()

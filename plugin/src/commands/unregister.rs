@@ -30,6 +30,8 @@ impl PluginCommand for Unregister {
         vec!["service", "remove", "delete", "forget", "disable"]
     }
 
+    crate::completes_services!();
+
     fn signature(&self) -> Signature {
         Signature::build("proc unregister").services().names("The services.").takes_names(Type::table())
     }

@@ -25,8 +25,9 @@ impl Holdings {
     pub fn of(world: &World, daemon: i32) -> Result<Holdings> {
         let mut held = BTreeMap::new();
         let process = Path::new("/proc").join(daemon.to_string());
-        let descriptors = fs::read_dir(process.join("fd"))?.count() as u64;
-        held.insert("descriptors".to_owned(), descriptors);
+        for entry in fs::read_dir(process.join("fd"))?.flatten() {
+            *held.entry(kind_of(&entry.path())).or_default() += 1;
+        }
         for (kind, name) in [("inotify", "inotify watches"), ("fanotify ino", "fanotify marks")] {
             let lines = fs::read_dir(process.join("fdinfo"))?
                 .flatten()
@@ -73,6 +74,18 @@ impl fmt::Display for Holdings {
         let words: Vec<String> = self.0.iter().map(|(name, number)| format!("{name} {number}")).collect();
         f.write_str(&words.join(", "))
     }
+}
+
+/// What a descriptor is of: sockets, pidfds, files by their folder, …
+fn kind_of(descriptor: &Path) -> String {
+    let target = fs::read_link(descriptor).unwrap_or_default();
+    let kind = match target.to_string_lossy().split_once(":[") {
+        Some((kind, _)) if !kind.starts_with('/') => kind.to_owned(),
+        _ if target.starts_with("anon_inode:") => target.display().to_string(),
+        // The last two parts would be a service's own.
+        _ => target.ancestors().nth(2).unwrap_or(&target).display().to_string(),
+    };
+    format!("descriptors of {kind}")
 }
 
 /// All that lies in a folder and those below it.

@@ -1,0 +1,79 @@
+//! Tab at the prompt: the names of services with how each is; and nothing, at once, where no daemon answers.
+
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use scenarios::terminal::Terminal;
+use scenarios::{Need, Result, World, ensure, processes, scenario, specs, wait_until};
+use std::fs;
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(10);
+/// As long as the plugin would wait for a daemon's answer to a command.
+const HANGS: Duration = Duration::from_secs(5);
+
+pub fn trials() -> Vec<Trial> {
+    let needs = [Need::Daemon, Need::Nushell, Need::Program("setsid")];
+    vec![
+        scenario("completions::names_with_their_state", &needs, names),
+        scenario("completions::none_without_an_answer", &needs, none),
+    ]
+}
+
+/// A prompt that has evaluated something: from then on the plugin is known.
+fn prompt(world: &World) -> Result<Terminal> {
+    let mut terminal = Terminal::run(world, &world.nu_prompt()?, 24, 80)?;
+    terminal.wait("a prompt", |screen| screen.contains('>'))?;
+    terminal.press("'rea' + 'dy'\r")?;
+    terminal.wait("an answer", |screen| screen.contains("ready"))?;
+    Ok(terminal)
+}
+
+fn names(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web-one", &[]))?;
+    world.up(&specs::unixd(world, "web-two", &[]))?;
+    world.up(&specs::unixd(world, "database", &[]))?;
+    fs::remove_file(world.socket("web-two", "rpc.sock"))?;
+    world.wait_status("web-two", "failed", SOON)?;
+    let mut terminal = prompt(world)?;
+    terminal.press("proc status web-\t")?;
+    let screen = terminal.wait("both", |screen| screen.contains("web-one") && screen.contains("web-two"))?;
+    world.note(&screen);
+    ensure!(screen.contains("running") && screen.contains("failed"), "with their states: {screen}");
+    ensure!(!screen.contains("database"), "only what begins so: {screen}");
+    // One alone is put into the line.
+    let mut terminal = prompt(world)?;
+    terminal.press("proc status dat\t")?;
+    terminal.wait("its name", |screen| screen.contains("proc status database"))?;
+    terminal.press("\r")?;
+    terminal.wait("its status", |screen| screen.contains("health_reason"))?;
+    let mut terminal = prompt(world)?;
+    terminal.press("proc socket-check /\t")?;
+    terminal.wait("paths of sockets", |screen| screen.contains("ok: database"))?;
+    Ok(())
+}
+
+fn none(world: &World) -> Result {
+    let asked = |what: &str| -> Result {
+        let mut terminal = prompt(world)?;
+        let start = Instant::now();
+        terminal.press("proc status we\t")?;
+        // What is typed after it is there as soon as Tab was answered.
+        terminal.press("b-x")?;
+        terminal.wait(what, |screen| screen.contains("proc status web-x"))?;
+        let took = start.elapsed();
+        world.note(format!("{what}: {took:?}"));
+        // The plugin's start is in it, and a busy machine's moments.
+        ensure!(took < HANGS, "{what}: the line hangs for {took:?}");
+        Ok(())
+    };
+    asked("no daemon")?;
+    ensure!(!world.control_socket().exists(), "none was started for it");
+    let daemon = world.start_daemon()?;
+    world.up(&specs::unixd(world, "web-one", &[]))?;
+    processes::signal(daemon, Signal::SIGSTOP);
+    wait_until(SOON, "it is stopped", || processes::stopped(daemon))?;
+    let hangs = asked("a daemon that hangs");
+    processes::signal(daemon, Signal::SIGCONT);
+    hangs
+}
