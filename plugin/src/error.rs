@@ -5,7 +5,7 @@
 //!
 //! | code | when |
 //! | --- | --- |
-//! | `proc::no_daemon` | a `shimd` was needed, and none could be started; or it ended while it was followed |
+//! | `proc::no_daemon` | a `shimd` was needed, and none could be started; or it ended while it was followed, or in the midst of a log |
 //! | `proc::version` | the `shimd` that runs is of another version than this plugin |
 //! | `proc::bad_home` | the environment names no usable home: a relative `SHIMD_HOME`, say |
 //! | `proc::bad_input` | an argument or the pipeline is not of the kind that the command takes; there is no terminal |

@@ -28,19 +28,21 @@ fn in_zone<Zone: TimeZone<Offset: std::fmt::Display>>(event: &EventRow, zone: &Z
         Err(_) => event.time.clone(),
     };
     let service = event.service.as_deref().unwrap_or("-");
-    let mut line = format!("{time}  {service}  {}  {}", event.kind.as_str(), what(event));
-    if line.contains(char::is_control) {
-        line = line.chars().fold(String::new(), |mut line, letter| {
-            if letter.is_control() {
-                line.extend(letter.escape_default());
-            } else {
-                line.push(letter);
-            }
-            line
-        });
-    }
+    let mut line = printable(&format!("{time}  {service}  {}  {}", event.kind.as_str(), what(event)));
     line.push('\n');
     line
+}
+
+/// The text with what cannot be printed escaped.
+pub fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, letter| {
+        if letter.is_control() {
+            line.extend(letter.escape_default());
+        } else {
+            line.push(letter);
+        }
+        line
+    })
 }
 
 /// What happened, as far as it is told.

@@ -1,5 +1,6 @@
 //! `nu_plugin_proc`: services and their Unix sockets at the Nushell prompt.
 
+mod chart;
 mod commands;
 mod completion;
 mod daemon;
@@ -16,6 +17,7 @@ mod plugin;
 mod progress;
 mod readers;
 mod signature;
+mod spells;
 mod stop;
 #[cfg(test)]
 mod testing;

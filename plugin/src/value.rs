@@ -19,6 +19,8 @@ use shimd_api::wire::{
     StateRow, StatusRecord,
 };
 
+use crate::spells::Spell;
+
 /// A wire type that has a form in Nushell.
 pub trait ToValue {
     /// The columns that get their width first.
@@ -228,6 +230,24 @@ impl ToValue for EventRow {
                 "service" => maybe(self.service.as_deref(), text, span),
                 "kind" => text(self.kind.as_str(), span),
                 "detail" => detail(&self.detail, span),
+            },
+            span,
+        )
+    }
+}
+
+impl ToValue for Spell {
+    const KEYS: &'static [&'static str] = &["socket", "verdict", "from", "lasted"];
+
+    fn to_value(&self, span: Span) -> Value {
+        Value::record(
+            record! {
+                "socket" => text(&self.socket, span),
+                "verdict" => text(&self.verdict, span),
+                "from" => Value::date(self.from.fixed_offset(), span),
+                "lasted" => measured(self.lasted(), span),
+                "reason" => maybe(self.reason.as_deref(), text, span),
+                "culprit" => self.culprit.as_ref().map_or_else(|| Value::nothing(span), |c| culprit(c, span)),
             },
             span,
         )

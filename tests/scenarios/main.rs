@@ -68,6 +68,7 @@ mod stop_timeout_kills;
 mod top;
 mod torture;
 mod unlink_under_listener;
+mod verdict_history;
 mod without_events;
 mod wrap_beneath_supervisors;
 mod wrap_foreign_refused;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         nu_modules::trials(),
         hero_style_spec::trials(),
         unlink_under_listener::trials(),
+        verdict_history::trials(),
         late_unlink_by_old_instance::trials(),
         child_keeps_listener::trials(),
         kill_other_ends_holder::trials(),

@@ -24,7 +24,8 @@ impl PluginCommand for Overview {
         "A service is registered once by its spec (proc register) and then started, stopped and restarted by name. It
 counts as running only while clients can reach each socket that it declares: proc list shows what is, and
 proc socket-check says what is wrong with a socket, and proc heal puts a lost one back. proc logs shows what
-a service writes, proc events tells what happened, and proc doctor what this machine lets be done.
+a service writes, proc events tells what happened, proc history what each socket was and when, and
+proc doctor what this machine lets be done.
 
 A daemon, shimd, looks after the services of one home ($env.SHIMD_HOME, else the user's own). A command that
 acts starts it when none runs."

@@ -4,6 +4,7 @@ pub mod doctor;
 pub mod events;
 pub mod heal;
 pub mod help;
+pub mod history;
 pub mod list;
 pub mod logs;
 pub mod register;

@@ -276,7 +276,7 @@ mod canned {
                 let paths = params["paths"].as_array().cloned().unwrap_or_default();
                 Ok(sockets.iter().chain(&paths).map(|path| row(path.as_str().unwrap().into())).collect())
             }
-            "event.list" => events(params, &names),
+            "event.list" => events(params, &names).map(|events| of_kinds(events, params)),
             "event.follow" if !params["limit"].is_null() => {
                 Err(json!({ "code": -32602, "message": "event.follow: no such param: limit" }))
             }
@@ -357,6 +357,14 @@ mod canned {
         events.retain(|event| names.iter().any(|name| event["service"] == **name));
         let limit = params["limit"].as_u64().map_or(events.len(), |limit| limit.try_into().unwrap());
         Ok(events.split_off(events.len().saturating_sub(limit)).into())
+    }
+
+    /// Those that are asked for.
+    fn of_kinds(events: Json, params: &Json) -> Json {
+        let all = events.as_array().cloned().unwrap_or_default();
+        let wanted =
+            |event: &Json| params["kinds"].as_array().is_none_or(|kinds| kinds.contains(&event["kind"]));
+        all.into_iter().filter(wanted).collect()
     }
 
     /// What happens while events are followed.
