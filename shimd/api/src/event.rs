@@ -37,8 +37,20 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [EventKind; 7] = [
+        EventKind::Verdict,
+        EventKind::Culprit,
+        EventKind::Relinked,
+        EventKind::Listener,
+        EventKind::State,
+        EventKind::Control,
+        EventKind::Gap,
+    ];
+
     /// The word of the table.
     pub fn as_str(self) -> &'static str {
+        // A new kind belongs into `ALL` too.
         match self {
             EventKind::Verdict => "verdict",
             EventKind::Culprit => "culprit",
