@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use scenarios::client::ping;
 use scenarios::command::run;
-use scenarios::{Need, Result, World, Wrapped, ensure, processes, scenario, scenario_as, wait_until};
+use scenarios::{Fault, Need, Result, World, Wrapped, ensure, processes, scenario, scenario_as, wait_until};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -148,7 +148,8 @@ fn reload(world: &World) -> Result {
         fs::hard_link(&path, &old)?;
         let before = inode()?;
         wrapped.signal(Signal::SIGHUP)?;
-        wait_until(SOON, "it has bound anew", || inode().is_ok_and(|now| now != before))?;
+        wait_until(SOON, "it has bound anew", || inode().is_ok_and(|now| now != before))
+            .map_err(|fault| Fault(format!("{fault}; it says: {}", wrapped.errors())))?;
         ensure!(answers(&path)? == pid, "the same process answers");
     }
     // The pin has moved along.

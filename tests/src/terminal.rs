@@ -89,8 +89,14 @@ impl Terminal {
         ended.context("no status")
     }
 
-    /// Whether it is as a shell wants it: lines and echo, the plain screen, a cursor.
+    /// Whether it comes to be as a shell wants it: lines and echo, the plain screen, a cursor. What the program wrote last
+    /// may still be on its way here.
     pub fn is_clean(&self) -> Result<bool> {
+        let clean = wait_until(SOON, "the terminal is as it was", || self.is_plain().unwrap_or_default());
+        Ok(clean.is_ok())
+    }
+
+    fn is_plain(&self) -> Result<bool> {
         let modes = tcgetattr(self.slave.as_fd())?.local_flags;
         let parser = locked(&self.parser);
         let screen = parser.screen();
