@@ -31,6 +31,7 @@ mod full_disk;
 mod guarded_from_cleaners;
 mod hero_style_spec;
 mod history;
+mod install;
 mod instance_surroundings;
 mod kill_other_ends_holder;
 mod late_unlink_by_old_instance;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         soak::trials(),
         stop_takes_the_whole_tree::trials(),
         stop_timeout_kills::trials(),
+        install::trials(),
         instance_surroundings::trials(),
         load_on_real_servers::trials(),
         logs::trials(),

@@ -88,8 +88,8 @@ impl Supervisor {
         let generation = service.generation;
         let plan = self.activation_plan(name, plan, false);
         self.effect(name, generation, async move {
-            if sys_limits::shortage().is_some() {
-                return Outcome::CleanFailed(CleanReport::default(), SweepError::Shortage);
+            if let Some(short) = sys_limits::shortage() {
+                return Outcome::CleanFailed(CleanReport::default(), SweepError::Shortage(short));
             }
             match tokio::task::spawn_blocking(move || activation::prepare(plan)).await {
                 Ok((report, Ok(()))) => Outcome::Cleaned(report),
@@ -281,7 +281,10 @@ impl Supervisor {
             Outcome::CleanFailed(report, e) => {
                 service.cleaned.removed.extend(report.removed);
                 service.cleaned.killed.extend(report.killed);
-                let (why, transient) = sys_limits::with_shortage(e.to_string());
+                let (why, transient) = match &e {
+                    SweepError::Shortage(_) => (e.to_string(), true),
+                    _ => sys_limits::with_shortage(e.to_string()),
+                };
                 *service.why(second) = Some(why);
                 Event::CleanFailed { transient }
             }

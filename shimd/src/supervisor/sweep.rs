@@ -124,8 +124,8 @@ pub enum SweepError {
     #[error("cannot ask the kernel who listens: {0}")]
     Audit(#[from] socket_audit::AuditError),
     /// Descriptors are short: what is left is for the services that run.
-    #[error("no file is opened for another instance")]
-    Shortage,
+    #[error("no file is opened for another instance: {0}")]
+    Shortage(String),
     /// The task that swept ended by itself.
     #[error("the clean ended by itself: {0}; this is a bug of shimd")]
     Task(String),

@@ -1,9 +1,10 @@
-//! `cargo xtask demo`, `test`, `torture`, `soak`, `bench` and `faults-table`: each does all the set-up that a fresh machine needs.
+//! `cargo xtask demo`, `test`, `torture`, `soak`, `install`, `bench` and `faults-table`: each does all the set-up that a fresh machine needs.
 
 mod bench;
 mod build;
 mod demo;
 mod faults_table;
+mod install;
 mod nushell;
 mod servers;
 mod soak;
@@ -22,6 +23,8 @@ cargo xtask torture [--kills N] [--seed S]
                                    kills the daemon 2,000 times at random moments, and looks what is left
 cargo xtask soak [--minutes N] [--seed S]
                                    ten minutes of churn, and what the daemon holds before and after
+cargo xtask install [--prefix DIR]  shimd, the plugin and lib.nu, for the Nushell on PATH
+cargo xtask uninstall [--prefix DIR]
 cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
 cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: events,
                                    verdict, heal, restart, many, audit, truth, idle, list, memory, load, recovery,
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "bench" => bench::bench(rest),
         Some((command, rest)) if command == "torture" => torture::torture(rest),
         Some((command, rest)) if command == "soak" => soak::soak(rest),
+        Some((command, rest)) if command == "install" => install::install(rest),
+        Some((command, rest)) if command == "uninstall" => install::uninstall(rest),
         Some((command, rest)) if command == "faults-table" => faults_table::faults_table(rest),
         _ => {
             eprintln!("{USAGE}");

@@ -1,0 +1,82 @@
+//! `cargo xtask install` and `uninstall`, for a user with a Nushell of their own; and a Nushell of the wrong version.
+
+use libtest_mimic::Trial;
+use scenarios::command::run;
+use scenarios::fault::Context;
+use scenarios::{Need, Result, World, bins, ensure, scenario};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+pub fn trials() -> Vec<Trial> {
+    let needs = [Need::Daemon, Need::Nushell];
+    vec![
+        scenario("install::and_uninstall", &needs, there_and_back),
+        scenario("install::wrong_nushell", &needs, wrong),
+    ]
+}
+
+/// A command whose PATH begins with this folder.
+fn with_path(world: &World, program: &Path, first: &Path) -> Command {
+    let mut command = world.command(program);
+    command.env("PATH", format!("{}:{}", first.display(), bins::SYSTEM_PATH));
+    command
+}
+
+fn xtask(world: &World, first: &Path, arguments: &[&str]) -> Result<Command> {
+    let program = bins::built("xtask").context("xtask is not built")?;
+    let mut command = with_path(world, &program, first);
+    command.args(arguments).arg("--prefix").arg(world.file("prefix"));
+    Ok(command)
+}
+
+fn there_and_back(world: &World) -> Result {
+    let nu = bins::nu().context("no Nushell")?;
+    let folder = world.file("bin");
+    fs::create_dir(&folder)?;
+    std::os::unix::fs::symlink(nu, folder.join("nu"))?;
+    let built = bins::built("shimd").context("no shimd")?;
+    let from = built.parent().context("no folder")?.display().to_string();
+    let installed = run(xtask(world, &folder, &["install", "--from", &from])?, LONG)?.success()?;
+    world.note(&installed);
+    // As in a shell that starts now: nothing is named on the command line.
+    let ask = |script: &str| -> Result<String> {
+        let mut command = with_path(world, &folder.join("nu"), &folder);
+        command.args(["-c", script]);
+        Ok(run(command, LONG)?.success()?.stdout.trim().to_owned())
+    };
+    let story = "use shim/lib.nu *; service up {name: nap, exec: [tail -f /dev/null]} | get 0.status";
+    ensure!(ask(story)? == "running", "a service comes up");
+    let daemon = world.file("prefix/bin/shimd");
+    let exe = fs::read_link(format!("/proc/{}/exe", world.daemon_pid()?))?;
+    ensure!(exe == daemon, "by the daemon beside the plugin, not {}", exe.display());
+    // Once more, over a daemon that runs.
+    run(xtask(world, &folder, &["install", "--from", &from])?, LONG)?.success()?;
+    ensure!(ask("proc shim restart | get services")? == "1", "and by the new one");
+    ensure!(ask("proc stop nap | get 0.status")? == "inactive", "it is stopped");
+
+    run(xtask(world, &folder, &["uninstall"])?, LONG)?.success()?;
+    ensure!(ask("plugin list | length")? == "0", "no plugin is registered");
+    ensure!(!daemon.exists() && !world.file("prefix/bin/nu_plugin_proc").exists(), "no program is left");
+    let left = fs::read_dir(world.folder().join("u/.config/nushell/scripts"))?.count();
+    ensure!(left == 0, "no module is left");
+    run(xtask(world, &folder, &["uninstall"])?, LONG)?.success().map(drop)
+}
+
+fn wrong(world: &World) -> Result {
+    let folder = world.file("bin");
+    fs::create_dir(&folder)?;
+    let nu = folder.join("nu");
+    fs::write(&nu, "#!/bin/sh\necho 0.99.1\n")?;
+    fs::set_permissions(&nu, fs::Permissions::from_mode(0o755))?;
+    let refused = run(xtask(world, &folder, &["install", "--from", "/nonexistent"])?, LONG)?;
+    let said = refused.stderr.clone();
+    ensure!(said.contains("is Nushell 0.99.1, the plugin is for 0.115.1: npm install"), "{refused}");
+    ensure!(said.trim().lines().count() == 1, "one line: {said}");
+    ensure!(!world.file("prefix").exists(), "nothing was installed");
+    Ok(())
+}
