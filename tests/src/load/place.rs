@@ -3,7 +3,7 @@
 //! | server | `bind` | `publish` | `activate` |
 //! | --- | --- | --- | --- |
 //! | redis | as in its record | `--unixsocket` with the instance's own path | takes no descriptor |
-//! | nginx | as in its record | a configuration of each instance's own, made before it starts | `NGINX=3;`, by which it takes listeners from its predecessor |
+//! | nginx | as in its record | a configuration of each instance's own, made before it starts | `NGINX=3;`, by which it takes listeners from its predecessor: non-blocking ones |
 //! | gunicorn | as in its record | `-b` with the instance's own path | `LISTEN_FDS` |
 //! | postgresql | as in its record | names its socket by a port | takes no descriptor |
 //!
@@ -103,7 +103,12 @@ pub fn placed(prepared: &Prepared, server: &Server, mode: Mode) -> Result<Value>
             if mode == Mode::Publish {
                 script += " -e \"s#unix:[^;]*;#unix:$OWN;#\"";
             }
-            script += " nginx.conf >nginx.$$.conf && exec \"$0\" -p . -c \"$PWD/nginx.$$.conf\" -e stderr";
+            script += " nginx.conf >nginx.$$.conf && exec ";
+            if mode == Mode::Activate {
+                // Its predecessor would have left it so, and nginx does not set it: a worker would hang in accept(2).
+                script += "python3 -c 'import os, sys; os.set_blocking(3, False); os.execv(sys.argv[1], sys.argv[1:])' ";
+            }
+            script += "\"$0\" -p . -c \"$PWD/nginx.$$.conf\" -e stderr";
             let program = exec.first().context("no program")?.clone();
             exec = vec!["/bin/sh".into(), "-c".into(), script, program];
             let variables = env.as_object_mut().context("no environment")?;
