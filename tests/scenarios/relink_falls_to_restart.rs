@@ -33,6 +33,8 @@ fn pin_removed_too(world: &World) -> Result {
     let pid = serve(world, &["rpc.sock"], &[])?;
     let path = world.socket("web", "rpc.sock");
     let pins = world.sockets().join(".shimd");
+    // A pin comes a moment after the first `ok`: one that comes after this rm would put the dentry back.
+    wait_until(SOON, "there is a pin", || fs::read_dir(&pins).is_ok_and(|mut pins| pins.next().is_some()))?;
     world.hand("rm", &["-rf".as_ref(), pins.as_os_str(), path.as_os_str()])?;
     restarted(world, pid)?;
     let row = world.wait_status("web", "running", SOON)?;
