@@ -35,7 +35,8 @@ fn reloads(world: &World, options: &[&str], times: usize) -> Result {
             kernel().ok().filter(|now| *now != before)
         })?;
     }
-    ensure!(ping(&path)? == pid, "the same process answers");
+    // The last one is bound, and may not listen yet.
+    wait_until(SOON, "the same process answers", || ping(&path).is_ok_and(|answers| answers == pid))?;
     let row = wait_until(SOON, "it is in order", || {
         let row = world.socket_row("web", "rpc.sock").ok()?;
         (row.text("verdict").ok()? == "ok").then_some(row)
