@@ -42,10 +42,14 @@ enum Command {
 
 fn main() -> ExitCode {
     // Before anything else: the trampoline is on the way of every start.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == "__exec") {
-        shimd::sys::exec::trampoline();
+    let is = |argument: &str| std::env::args_os().nth(1).is_some_and(|arg| arg == argument);
+    if is("__exec") {
+        shimd::sys::exec::trampoline(false);
     }
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == socket_audit::bridge::ARGUMENT) {
+    if is(shimd::sys::template::ARGUMENT) {
+        shimd::sys::template::main();
+    }
+    if is(socket_audit::bridge::ARGUMENT) {
         return shimd::bridge::main();
     }
     match Cli::parse().command {

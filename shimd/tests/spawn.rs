@@ -1,7 +1,7 @@
 //! Spawning through the real trampoline: what the service is, what can go wrong, and what must not leak.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-mod common;
+pub(crate) mod common;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -54,8 +54,6 @@ pub enum Outcome {
 
 /// How long the parent of an adopted process may take to reap it: the kernel tells the status only then.
 const EXIT_PATIENCE: Duration = Duration::from_millis(500);
-/// How long the trampoline may take to say that it is ready.
-const TRAMPOLINE: Duration = Duration::from_secs(20);
 
 impl Supervisor {
     /// Runs an effect beside the task, after the intent that led to it is in the store.
@@ -135,6 +133,7 @@ impl Supervisor {
         let plan = exec_plan(&spec, &self.root, generation, &mark, self.notify.as_ref().map(Notify::address));
         let handed = self.listeners_of(name, beside);
         let store = self.store.clone();
+        let template = self.template.clone();
         let name_owned = name.clone();
         self.spawning += 1;
         self.effect(name, generation, async move {
@@ -150,11 +149,7 @@ impl Supervisor {
                     }
                 }
                 plan.cgroup = cgroups.and_then(|c| c.create(&name_owned, generation).ok());
-                let mut pending = spawn::begin(&plan, out, err)?;
-                pending.hand_over(listeners);
-                let identity = tokio::time::timeout(TRAMPOLINE, pending.ready()).await.map_err(|_| {
-                    Launch::Refused(format!("the trampoline did not answer within {TRAMPOLINE:?}"))
-                })??;
+                let (pending, identity) = spawn::prepare(&template, &plan, &out, &err, listeners).await?;
                 let cgroup = plan.cgroup.filter(|_| pending.in_cgroup());
                 let started = SystemTime::now();
                 let record = InstanceRecord {

@@ -60,6 +60,7 @@ use crate::sys::cgroup::Cgroups;
 use crate::sys::identity::boot_id;
 use crate::sys::notify::{self, Notify};
 use crate::sys::reaper::{self, Exit};
+use crate::sys::template::Template;
 use crate::sys::tree;
 use crate::sys::watch::Watcher;
 
@@ -150,6 +151,8 @@ pub struct Supervisor {
     healing: bool,
     events: Events,
     reaper: mpsc::Receiver<Exit>,
+    /// What makes trampolines.
+    template: Arc<Template>,
     notify: Option<Notify>,
     /// Or why process trees have none.
     cgroups: Result<Cgroups, String>,
@@ -240,6 +243,7 @@ impl Supervisor {
             healing: false,
             events: Events::after(loaded.last_event),
             reaper: reaper::start()?,
+            template: Arc::new(Template::start()),
             notify,
             cgroups,
             control: Control::new(control),

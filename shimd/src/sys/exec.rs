@@ -18,14 +18,14 @@
 //!
 //! Moving a process into a cgroup (`cgroup.procs`) waits for an RCU grace period: 15 to 20 ms on an idle machine. A
 //! child *born* in it (`clone3` with `CLONE_INTO_CGROUP`, Linux 5.7) costs 0.1 ms, so the trampoline makes one, with
-//! `CLONE_PARENT` as its sibling, and leaves.
+//! `CLONE_PARENT` as its sibling, and leaves. One that the [`template`](super::template) made is in there from its birth.
 #![allow(unsafe_code)] // close_range, clone3 and the reset of all signal dispositions have no wrapper in nix
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ pub(crate) mod handover;
 /// The answer to the plan that lets the trampoline exec.
 pub(crate) const GO: &[u8] = b"g";
 /// Exit status of a trampoline that was never told to go.
-const ABANDONED: i32 = 125;
+pub(super) const ABANDONED: i32 = 125;
 /// Where programs are looked for when the plan's environment has no PATH.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a service's files are created with where its spec names no umask.
@@ -106,13 +106,14 @@ pub enum Step {
     Exec,
 }
 
-/// Runs the trampoline and never returns: `main` calls this first of all when its first argument is `__exec`.
-pub fn trampoline() -> ! {
+/// Runs the trampoline and never returns: `main` calls this first of all when its first argument is `__exec`, and the
+/// template's children do. `in_cgroup`: it was born in the plan's.
+pub fn trampoline(in_cgroup: bool) -> ! {
     // SAFETY: this process was made for this function. Nothing above descriptor 2 is anybody's: what the daemon
     // did not mark close-on-exec, and so leaked to us.
     unsafe { close_from(3) };
     let status = match take_channel() {
-        Some(channel) => run(channel),
+        Some(channel) => run(channel, in_cgroup),
         None => {
             let _ = writeln!(std::io::stderr(), "shimd __exec is for shimd itself: see `shimd --help`");
             2
@@ -122,10 +123,10 @@ pub fn trampoline() -> ! {
 }
 
 /// The exit status, if it was not the exec that ended this.
-fn run(mut channel: UnixStream) -> i32 {
+fn run(mut channel: UnixStream, in_cgroup: bool) -> i32 {
     let Ok(plan) = read_plan(&mut channel) else { return ABANDONED };
     let Ok(listeners) = handover::receive(&channel, plan.listeners.len()) else { return ABANDONED };
-    let cgroup_errno = match enter_cgroup(plan.cgroup.as_deref()) {
+    let cgroup_errno = match enter_cgroup(plan.cgroup.as_deref().filter(|_| !in_cgroup)) {
         Entered::Elsewhere => return 0, // the sibling carries on
         Entered::Here(failed) => failed.map(|errno| errno as i32),
     };
@@ -154,6 +155,11 @@ fn fail(channel: &mut UnixStream, failure: Failure) -> i32 {
     let status = if failure.errno == libc::ENOENT { 127 } else { 126 };
     let _ = send(channel, &Report::Failed(failure));
     status
+}
+
+/// The template could not make the process that this channel is for.
+pub(super) fn tell_unborn(channel: &mut UnixStream, errno: Errno) {
+    let _ = send(channel, &Report::Failed(failure(Step::Spawn, errno, "a process for it")));
 }
 
 fn send(channel: &mut UnixStream, report: &Report) -> std::io::Result<()> {
@@ -186,7 +192,7 @@ fn read_plan(channel: &mut UnixStream) -> std::io::Result<ExecPlan> {
 ///
 /// # Safety
 /// Nothing in this process may own one of them.
-unsafe fn close_from(first: i32) {
+pub(super) unsafe fn close_from(first: i32) {
     // SAFETY: close_range takes three integers; what it closes is the caller's promise.
     if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } == 0 {
         return;
@@ -213,7 +219,7 @@ fn enter_cgroup(cgroup: Option<&Path>) -> Entered {
         Ok(folder) => folder,
         Err(e) => return Entered::Here(Some(errno_of(&e))),
     };
-    match born_in(&folder) {
+    match sibling(Some(folder.as_fd())) {
         Ok(true) => Entered::Here(None),
         Ok(false) => Entered::Elsewhere,
         // Before Linux 5.7, or under a filter that does not know it: the slow way.
@@ -225,8 +231,8 @@ fn enter_cgroup(cgroup: Option<&Path>) -> Entered {
     }
 }
 
-/// Makes a sibling of this process in the cgroup whose folder is open as `folder`: true in the sibling.
-fn born_in(folder: &File) -> Result<bool, Errno> {
+/// Makes a sibling of this process, in the cgroup whose folder is open as `cgroup` if there is one: true in the sibling.
+pub(super) fn sibling(cgroup: Option<BorrowedFd>) -> Result<bool, Errno> {
     /// `struct clone_args`, as of Linux 5.7 (88 bytes).
     #[repr(C)]
     #[derive(Default)]
@@ -243,8 +249,10 @@ fn born_in(folder: &File) -> Result<bool, Errno> {
         set_tid_size: u64,
         cgroup: u64,
     }
-    let flags = CLONE_INTO_CGROUP | libc::CLONE_PARENT as u64;
-    let args = CloneArgs { flags, cgroup: folder.as_raw_fd() as u64, ..CloneArgs::default() };
+    let mut args = CloneArgs { flags: libc::CLONE_PARENT as u64, ..CloneArgs::default() };
+    if let Some(folder) = cgroup {
+        (args.flags, args.cgroup) = (args.flags | CLONE_INTO_CGROUP, folder.as_raw_fd() as u64);
+    }
     // SAFETY: without CLONE_VM this is fork(2): the child has a copy of all memory. The process has one thread, so
     // no lock is left held in the copy.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };

@@ -22,6 +22,7 @@ pub mod program;
 pub mod publish;
 pub mod reaper;
 pub mod spawn;
+pub mod template;
 pub mod tree;
 pub mod users;
 pub mod watch;

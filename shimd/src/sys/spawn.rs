@@ -22,10 +22,14 @@ use tokio::net::UnixStream;
 
 use super::activation::Held;
 pub use super::exec::Step;
-use super::exec::{DEFAULT_PATH, Failure, GO, Report, handover};
+use super::exec::{DEFAULT_PATH, GO, Report, handover};
 use super::identity::{Identity, ProcStat};
 use super::pidfd::{PidFd, errno_of};
+use super::template::Template;
 use super::users::ResolvedUser;
+pub use error::SpawnError;
+
+mod error;
 
 /// How long a trampoline may take to prepare, and the kernel to exec. Reached only where a filesystem or a user
 /// database hangs, or the machine is far beyond its means.
@@ -90,25 +94,11 @@ pub struct Ids {
     pub groups: Vec<u32>,
 }
 
-/// A service that could not be started. Its [`help`](SpawnError::help) says what to do next.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.text())]
-pub struct SpawnError {
-    /// Where it failed.
-    pub step: Step,
-    /// What the kernel answered.
-    pub errno: Errno,
-    /// What it was done to: a path, an id.
-    pub subject: String,
-    /// The interpreter in the program's first line, where the exec itself failed.
-    pub interpreter: Option<String>,
-}
-
 /// A process that is prepared, or being prepared, and waits for the word to exec.
 #[derive(Debug)]
 pub struct Pending {
-    /// What posix_spawn gave. In a cgroup another one, its sibling, becomes the service.
-    first: PidFd,
+    /// What posix_spawn gave; in a cgroup another one, its sibling, becomes the service. `None` for the template's child.
+    first: Option<PidFd>,
     main: Option<PidFd>,
     /// Gone once the word is given.
     channel: Option<UnixStream>,
@@ -118,13 +108,38 @@ pub struct Pending {
     cgroup: bool,
 }
 
-/// Spawns a trampoline from the daemon's own binary (the running one, also where the file was replaced since).
-/// `out` and `err` become its stdout and stderr. Needs a tokio runtime; blocks for the 0.1 ms of a posix_spawn.
+/// A trampoline that is ready, its listeners handed over: the template's, or where that one went without a word, one
+/// that is spawned.
+///
+/// # Errors
+/// As [`begin`] and [`Pending::ready`].
+pub async fn prepare(
+    template: &Template,
+    plan: &ExecPlan,
+    out: &File,
+    err: &File,
+    listeners: Vec<Arc<Held>>,
+) -> Result<(Pending, Identity), SpawnError> {
+    let mut pending = begin(template, plan, out, err)?;
+    pending.hand_over(listeners.clone());
+    match pending.ready().await {
+        Err(e) if pending.by_template() && e.is_silent() => template.renew(),
+        ready => return Ok((pending, ready?)),
+    }
+    let mut pending = begin(&Template::none(), plan, out, err)?;
+    pending.hand_over(listeners);
+    let identity = pending.ready().await?;
+    Ok((pending, identity))
+}
+
+/// Has a trampoline made by the template, or where there is none spawns one from the daemon's own binary (the running
+/// one, also where the file was replaced since). `out` and `err` become its stdout and stderr. Needs a tokio runtime;
+/// blocks for the 0.1 ms of a posix_spawn at most.
 ///
 /// # Errors
 /// [`Step::Spawn`], where the daemon is out of processes, memory or descriptors.
-pub fn begin(plan: &ExecPlan, out: File, err: File) -> Result<Pending, SpawnError> {
-    begin_with(Path::new("/proc/self/exe"), plan, out, err)
+pub fn begin(template: &Template, plan: &ExecPlan, out: &File, err: &File) -> Result<Pending, SpawnError> {
+    begin_with(Path::new("/proc/self/exe"), template, plan, out, err)
 }
 
 /// [`begin`] with the path of the binary whose `__exec` is the trampoline.
@@ -132,25 +147,37 @@ pub fn begin(plan: &ExecPlan, out: File, err: File) -> Result<Pending, SpawnErro
 /// # Errors
 /// As [`begin`].
 #[allow(clippy::zombie_processes)] // the reaper waits for every child of the daemon
-pub fn begin_with(shimd: &Path, plan: &ExecPlan, out: File, err: File) -> Result<Pending, SpawnError> {
+pub fn begin_with(
+    shimd: &Path,
+    template: &Template,
+    plan: &ExecPlan,
+    out: &File,
+    err: &File,
+) -> Result<Pending, SpawnError> {
     let failed = |e: io::Error| SpawnError::at_spawn(errno_of(&e), shimd);
     let (ours, theirs) = StdStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
     let channel = UnixStream::from_std(ours).map_err(failed)?;
     let text = serde_json::to_vec(plan).map_err(|_| SpawnError::at_spawn(Errno::EINVAL, shimd))?;
     let length = u32::try_from(text.len()).map_err(|_| SpawnError::at_spawn(Errno::E2BIG, shimd))?;
-    // No pre_exec, uid, gid or groups: with one of them the standard library forks instead of posix_spawn.
-    let child = Command::new(shimd)
-        .arg0("shimd")
-        .arg("__exec")
-        .env_clear()
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(out)
-        .stderr(err)
-        .spawn()
-        .map_err(failed)?;
-    // Alive: it waits for the plan, which it does not have yet.
-    let first = PidFd::open(child.id() as i32).map_err(|e| SpawnError::at_spawn(e.errno, shimd))?;
+    let by_template = template.make(theirs.as_fd(), out.as_fd(), err.as_fd(), plan.cgroup.as_deref());
+    let first = if by_template {
+        None
+    } else {
+        let (out, err) = (out.try_clone().map_err(failed)?, err.try_clone().map_err(failed)?);
+        // No pre_exec, uid, gid or groups: with one of them the standard library forks instead of posix_spawn.
+        let child = Command::new(shimd)
+            .arg0("shimd")
+            .arg("__exec")
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .map_err(failed)?;
+        // Alive: it waits for the plan, which it does not have yet.
+        Some(PidFd::open(child.id() as i32).map_err(|e| SpawnError::at_spawn(e.errno, shimd))?)
+    };
     let mut message = length.to_le_bytes().to_vec();
     message.extend(text);
     Ok(Pending {
@@ -167,6 +194,11 @@ impl Pending {
     /// The listeners that the plan names, in its order. Before [`ready`](Pending::ready).
     pub fn hand_over(&mut self, listeners: Vec<Arc<Held>>) {
         self.listeners = listeners;
+    }
+
+    /// Whether it was left to the template, which may have gone without a word.
+    pub fn by_template(&self) -> bool {
+        self.first.is_none()
     }
 
     /// Waits until the process is all that the plan says, save the program, and gives its identity: to be recorded
@@ -241,7 +273,7 @@ impl Pending {
     }
 
     fn end(&self) {
-        for process in [Some(&self.first), self.main.as_ref()].into_iter().flatten() {
+        for process in [self.first.as_ref(), self.main.as_ref()].into_iter().flatten() {
             let _ = process.signal(libc::SIGKILL); // gone already is as good
         }
     }
@@ -249,7 +281,8 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // The end of file on the channel ends it too, but not while it hangs in a system call.
+        // The end of file on the channel ends it too, but not while it hangs in a system call. (Of the template's child
+        // the number is not known until it is ready: that one ends when its call returns.)
         if self.channel.is_some() {
             self.end();
         }
@@ -279,104 +312,6 @@ async fn read_report(channel: &mut UnixStream) -> Result<Option<Report>, SpawnEr
             // An end with the plan unread is a reset, and no less an end.
             Err(e) if line.is_empty() && e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             _ => return Err(SpawnError::died()),
-        }
-    }
-}
-
-impl SpawnError {
-    /// True where trying again later may do: the machine was short of something.
-    pub fn transient(&self) -> bool {
-        use Errno::{EAGAIN, EMFILE, ENFILE, ENOMEM, ETIMEDOUT, ETXTBSY};
-        matches!(self.errno, EAGAIN | ENOMEM | EMFILE | ENFILE | ETXTBSY | ETIMEDOUT)
-    }
-
-    /// The spec's field at fault, where one is.
-    pub fn field(&self) -> Option<&'static str> {
-        match self.step {
-            Step::Groups | Step::Uid => Some("user"),
-            Step::Gid => Some("group"),
-            Step::Cwd => Some("cwd"),
-            Step::Program | Step::Exec => Some("exec"),
-            Step::Listeners => Some("sockets"),
-            Step::Spawn | Step::Session | Step::Stdin | Step::Limit => None,
-        }
-    }
-
-    /// What to do next.
-    pub fn help(&self) -> String {
-        let program = &self.subject;
-        match (self.step, self.errno, &self.interpreter) {
-            (_, Errno::ETIMEDOUT, _) => "a filesystem hangs or the machine is overloaded: see `dmesg`".into(),
-            (Step::Uid | Step::Gid | Step::Groups, Errno::EPERM, _) => {
-                "only root may run a service as somebody else: run shimd as root, or leave out `user` and `group`".into()
-            }
-            (Step::Cwd, Errno::EACCES, _) => "let the service's user enter every folder on the way".into(),
-            (Step::Cwd, _, _) => "create the folder, or correct `cwd`".into(),
-            (Step::Program, Errno::ENOENT, _) if program.contains('/') => "install it, or correct the path".into(),
-            (Step::Program, Errno::ENOENT, _) => {
-                "install it, name its absolute path, or set PATH in the spec's `env`".into()
-            }
-            (Step::Program, Errno::EACCES, _) => {
-                format!("it must be a regular file with the x bit for the service's user: `chmod +x {program}`")
-            }
-            (Step::Exec, Errno::ENOENT | Errno::ENOTDIR, Some(interpreter)) => {
-                format!("its first line names the interpreter {interpreter}, which does not exist: install or correct it")
-            }
-            (Step::Exec, Errno::ENOENT, None) => {
-                "the program is there, and the loader that it names is not: it was built for another system".into()
-            }
-            (Step::Exec, Errno::EACCES, Some(interpreter)) => {
-                format!("its first line names the interpreter {interpreter}, which may not be executed")
-            }
-            (Step::Exec, Errno::EACCES, None) => "its filesystem may be mounted noexec".into(),
-            (Step::Exec, Errno::ENOEXEC, _) => {
-                "it is neither a binary of this machine nor a script with a first line such as `#!/bin/sh`".into()
-            }
-            (Step::Exec, Errno::E2BIG, _) => "arguments and environment together are too large: shorten them".into(),
-            (Step::Exec, Errno::ETXTBSY, _) => "something still writes to the program's file: try again".into(),
-            _ if self.transient() => "the machine is short of processes, memory or descriptors: see `ulimit -a`".into(),
-            _ => "see shimd's own log".into(),
-        }
-    }
-
-    fn text(&self) -> String {
-        let what = match self.step {
-            Step::Spawn => "spawn",
-            Step::Session => "open",
-            Step::Stdin => "open",
-            Step::Limit => "set the limit of",
-            Step::Groups => "set the supplementary groups",
-            Step::Gid => "become the group",
-            Step::Uid => "become the user",
-            Step::Cwd => "change to the folder",
-            Step::Program => "find a program to run at",
-            Step::Listeners => "hand over",
-            Step::Exec => "run",
-        };
-        format!("cannot {what} {}: {} ({:?})", self.subject, self.errno.desc(), self.errno)
-    }
-
-    fn at_spawn(errno: Errno, what: &Path) -> SpawnError {
-        SpawnError { step: Step::Spawn, errno, subject: what.display().to_string(), interpreter: None }
-    }
-
-    /// The trampoline ended without a word: killed, most likely.
-    fn died() -> SpawnError {
-        SpawnError::at_spawn(Errno::ECONNRESET, Path::new("the trampoline"))
-    }
-
-    fn late(step: Step) -> SpawnError {
-        SpawnError { step, ..SpawnError::at_spawn(Errno::ETIMEDOUT, Path::new("the trampoline")) }
-    }
-}
-
-impl From<Failure> for SpawnError {
-    fn from(f: Failure) -> SpawnError {
-        SpawnError {
-            step: f.step,
-            errno: Errno::from_raw(f.errno),
-            subject: f.subject,
-            interpreter: f.interpreter,
         }
     }
 }

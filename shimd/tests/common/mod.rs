@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use shimd::sys::identity::Identity;
 use shimd::sys::spawn::{ExecPlan, Pending, SpawnError, base_env, begin_with};
+use shimd::sys::template::Template;
 
 /// The longest that anything here may take on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -99,7 +101,19 @@ pub fn script(mark: &str, text: &str) -> ExecPlan {
 }
 
 pub fn begin(folder: &Folder, plan: &ExecPlan) -> Result<Pending, SpawnError> {
-    begin_with(shimd(), plan, folder.log("out"), folder.log("err"))
+    begin_with(shimd(), template(), plan, &folder.log("out"), &folder.log("err"))
+}
+
+/// A template in the tests that are named for it; else none.
+pub fn template() -> &'static Template {
+    static TEMPLATE: OnceLock<Template> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let own = std::env::current_exe().unwrap();
+        match own.to_string_lossy().contains("by_template") {
+            true => Template::start_with(shimd()).unwrap(),
+            false => Template::none(),
+        }
+    })
 }
 
 /// Spawns and lets go.
