@@ -7,7 +7,9 @@
 //! neither datagram sockets with a peer (unless asked) nor other network namespaces. So the suspects, and only
 //! they, get further rounds that ask for all of these. A suspicion is a verdict once two such rounds agree,
 //! nothing having come or gone on the machine between them; on a machine that never rests, once all rounds have
-//! been used. A listener that was known is also asked for by itself, which is proof.
+//! been used. A listener that was known is also asked for by itself, which is proof; and where a witness proves that the
+//! file at the path was its, or nothing lies there, all that is left to look for is who has lost this path: for that, two
+//! quick dumps between which nothing came or went will do.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -130,6 +132,8 @@ struct Open<'a> {
     index: usize,
     expect: &'a Expect,
     before: Option<Box<Evidence>>,
+    /// Its listener is proven gone.
+    proven: bool,
 }
 
 impl Auditor {
@@ -146,8 +150,11 @@ impl Auditor {
     pub fn audit(&mut self, expects: &[Expect]) -> Vec<Finding> {
         let mut done: Vec<(usize, Finding)> = Vec::with_capacity(expects.len());
         let mut settled = Vec::new();
-        let mut open: Vec<Open> =
-            expects.iter().enumerate().map(|(index, expect)| Open { index, expect, before: None }).collect();
+        let mut open: Vec<Open> = expects
+            .iter()
+            .enumerate()
+            .map(|(index, expect)| Open { index, expect, before: None, proven: false })
+            .collect();
         let (mut abroad, mut census, mut last) = (None, None, None);
         for round in 0..=ROUNDS {
             if open.is_empty() {
@@ -155,7 +162,8 @@ impl Auditor {
             }
             self.mounts.refresh();
             let sights: Vec<_> = open.iter().map(|path| self.sight(&path.expect.path)).collect();
-            let deep = round > 0;
+            let again = round > 0;
+            let deep = again && !open.iter().all(|path| path.proven);
             let (snapshot, fingerprint) = match self.dump(deep, &mut abroad) {
                 Ok(dump) => dump,
                 Err(error) => {
@@ -164,8 +172,8 @@ impl Auditor {
                     break;
                 }
             };
-            let calm = deep && last == Some(fingerprint);
-            last = deep.then_some(fingerprint);
+            let calm = again && last == Some((deep, fingerprint));
+            last = Some((deep, fingerprint));
             let mut inquiry = Inquiry::new(self, &snapshot, abroad.as_mut(), expects);
             let mut suspects = Vec::new();
             for (path, sight) in open.into_iter().zip(sights) {
@@ -179,7 +187,9 @@ impl Auditor {
                 if agreed || round == ROUNDS || case.rests_on_presence() {
                     settled.push((path.index, path.expect, case));
                 } else {
-                    suspects.push(Open { before: deep.then(|| Box::new(evidence)), ..path });
+                    let proven = inquiry.proves_gone(path.expect, &case);
+                    let before = (deep || proven).then(|| Box::new(evidence));
+                    suspects.push(Open { before, proven, ..path });
                 }
             }
             census = inquiry.into_census();
@@ -219,6 +229,25 @@ impl Auditor {
             let trouble = AuditError::Malformed("an audit without a finding");
             finding(expect, Case::unanswered(&trouble), &mut Names::new(Census::default()), &mut self.mounts)
         })
+    }
+
+    /// Lets a witness say whose file it holds: that of `listener`, if that one lives and its file is this one. Ask while it
+    /// is in order there; see [`Witness`].
+    pub fn vouch(&mut self, witness: &Witness, listener: ListenerId) {
+        if witness.listener().is_none()
+            && let Ok(Some(found)) = self.diag.query(listener.inode, listener.cookie)
+        {
+            witness.is_of(&found);
+        }
+    }
+
+    /// Whether it is proven that nobody listens, nor ever will, on the socket file with this device (`st_dev`) and number:
+    /// the witness holds it, and the listener whose it was has gone.
+    pub fn is_proven_dead(&mut self, witness: &Witness, dev: u64, ino: u64) -> bool {
+        witness.holds(dev, ino)
+            && witness
+                .listener()
+                .is_some_and(|was| matches!(self.diag.query(was.inode, was.cookie), Ok(None)))
     }
 
     /// The queue of a listener of this network namespace, as [`Diag::waiting`].

@@ -289,7 +289,7 @@ pub(crate) fn mount_of(file: &OwnedFd) -> Option<u64> {
     (found.stx_mask & libc::STATX_MNT_ID != 0).then_some(found.stx_mnt_id)
 }
 
-fn encode(major: u32, minor: u32) -> u32 {
+pub(crate) fn encode(major: u32, minor: u32) -> u32 {
     major << 20 | minor
 }
 

@@ -19,7 +19,7 @@ use crate::access::Refusal;
 use crate::audit::{Auditor, Expect, Owner, abstract_name};
 use crate::dentry::Dentry;
 use crate::error::AuditError;
-use crate::listener::{Listener, ListenerId, ListenerState, Vfs};
+use crate::listener::{Listener, ListenerId, ListenerState, SocketKind, Vfs};
 use crate::netns::Abroad;
 use crate::procfs::{self, Census, Descriptors, foremost};
 use crate::reach::Reach;
@@ -377,6 +377,31 @@ impl<'a> Inquiry<'a> {
             Whereabouts::Reachable => None,
             Whereabouts::Lost(_) | Whereabouts::Unknown => Some(likeness),
         }
+    }
+
+    /// Whether the kernel has said by itself that the path's own listener is gone, and nobody else can be at the path: the
+    /// file there was that listener's, or there is none. Of datagram sockets the dumps that look for everybody are wanted
+    /// all the same: quick ones leave out those that have a peer.
+    pub(crate) fn proves_gone(&mut self, expect: &Expect, case: &Case) -> bool {
+        let Some(witness) = expect.witness.as_ref().filter(|_| {
+            case.there.is_none()
+                && case.away.is_none()
+                && !matches!(expect.kind, None | Some(SocketKind::Dgram))
+        }) else {
+            return false;
+        };
+        let known = expect.known.filter(|known| witness.listener() == Some(*known));
+        let vacant = match (case.facts.at, &case.dentry) {
+            (At::Nothing, None) => true,
+            (At::Socket, Some(dentry)) => witness.is_at(dentry),
+            _ => false,
+        };
+        // The kernel's own word, where the dump has none.
+        vacant
+            && known.is_some_and(|known| {
+                self.snapshot.id(known).is_none()
+                    && matches!(self.auditor.diag.query(known.inode, known.cookie), Ok(None))
+            })
     }
 
     pub(crate) fn whose(&mut self, listener: &Listener, expect: &Expect) -> Whose {

@@ -4,6 +4,11 @@
 //! it was renamed to, whether it was removed, whether its mount still hangs in the tree. It needs no right but that of
 //! searching the folder, keeps the inode's number from being given away, connects to nothing, and does not keep the
 //! socket itself open.
+//!
+//! An inode is bound by one socket in all its life. So of a file that the hold is on, and whose listener is known and has
+//! gone, it is *proven* that nobody listens on it: no dump is needed, which may miss a live one. For this the two must be
+//! known to belong together: [`Auditor::vouch`](crate::Auditor::vouch) looks while the listener lives, and keeps its own
+//! inode's number from being given away.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,12 +16,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 
-use crate::dentry::mount_of;
+use crate::dentry::{Dentry, encode, mount_of};
+use crate::listener::{Listener, ListenerId};
 
 /// The hold; see the module's rules.
 #[derive(Debug)]
@@ -24,6 +31,8 @@ pub struct Witness {
     file: OwnedFd,
     /// Device and inode of the folder that the dentry was in, where that is known.
     folder: Option<(u64, u64)>,
+    /// Whose file it is, once that is certain.
+    listener: OnceLock<ListenerId>,
 }
 
 /// Two are the same only if they are one.
@@ -51,12 +60,12 @@ impl Witness {
     /// What open(2) says; ENOENT if nothing lies there.
     pub fn of(path: &Path) -> Result<Witness, Errno> {
         let file = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
-        Ok(Witness { file, folder: path.parent().and_then(identity) })
+        Ok(Witness { file, folder: path.parent().and_then(identity), listener: OnceLock::new() })
     }
 
     /// Of a descriptor that the kernel gave of a listener's file.
     pub(crate) fn holding(file: OwnedFd) -> Witness {
-        Witness { file, folder: None }
+        Witness { file, folder: None, listener: OnceLock::new() }
     }
 
     /// Where the dentry is now, or was last.
@@ -67,6 +76,33 @@ impl Witness {
             Some(_) if self.lies_at(&path) => Account::At(path),
             Some(removed) => Account::Removed(OsStr::from_bytes(removed).into()),
             None => Account::At(path),
+        })
+    }
+
+    /// The listener whose file this is for certain.
+    pub fn listener(&self) -> Option<ListenerId> {
+        self.listener.get().copied()
+    }
+
+    /// This file is that listener's, which lived after the hold was taken.
+    pub(crate) fn is_of(&self, listener: &Listener) {
+        let held = fstat(&self.file).ok();
+        // The kernel tells the low half of an inode's number.
+        if held.is_some_and(|held| listener.vfs.is_some_and(|vfs| vfs.ino == held.st_ino as u32)) {
+            self.listener.get_or_init(|| listener.id());
+        }
+    }
+
+    /// Whether it holds the inode that this device (`st_dev`) and number mean.
+    pub fn holds(&self, dev: u64, ino: u64) -> bool {
+        fstat(&self.file).is_ok_and(|held| (held.st_dev, held.st_ino) == (dev, ino))
+    }
+
+    /// The same of a dentry.
+    pub(crate) fn is_at(&self, dentry: &Dentry) -> bool {
+        fstat(&self.file).is_ok_and(|held| {
+            let dev = encode(libc::major(held.st_dev), libc::minor(held.st_dev));
+            (dev, held.st_ino) == (dentry.stat_dev, dentry.ino)
         })
     }
 

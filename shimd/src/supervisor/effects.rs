@@ -18,7 +18,7 @@ use super::service::{CleanReport, Instance};
 use super::socket::{Socket, declared};
 use super::sweep::{Sweep, SweepError};
 use super::{Message, Supervisor};
-use crate::core::machine::{Event, Phase, Sign};
+use crate::core::machine::{Event, Next, Phase, Sign};
 use crate::store::{Ack, InstanceRecord, Store, StoreError, Write};
 use crate::sys::limits as sys_limits;
 use crate::sys::notify::Notify;
@@ -78,11 +78,11 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(name) else { return };
         let spec = service.spec.clone();
         // The next instance is judged by the spec that it gets.
-        let known: Vec<_> = service.sockets.iter().filter_map(|s| s.known).collect();
+        let past: Vec<_> = service.sockets.iter().filter_map(Socket::past).collect();
         let sockets = declared(&spec, &self.root, &service.sockets);
         let old = std::mem::replace(&mut service.sockets, sockets);
         self.watch_changed |= old.iter().map(|s| &s.path).ne(service.sockets.iter().map(|s| &s.path));
-        let plan = Sweep::plan(&spec, &self.root, &self.tag, known, force);
+        let plan = Sweep::plan(&spec, &self.root, &self.tag, past, force);
         let generation = service.generation;
         let plan = self.activation_plan(name, plan, false);
         self.effect(name, generation, async move {
@@ -195,6 +195,12 @@ impl Supervisor {
     pub(super) fn signal(&mut self, name: &Arc<str>) {
         // What goes now is no loss.
         self.drop_pins(name);
+        // What it leaves behind is known for its own while it lives.
+        for socket in self.services.get(name).into_iter().flat_map(|service| &service.sockets) {
+            if let (Some(witness), Some(listener)) = (&socket.witness, socket.known) {
+                self.auditor.vouch(witness, listener);
+            }
+        }
         self.signal_instance(name, false);
     }
 
@@ -350,10 +356,10 @@ impl Supervisor {
         self.mains.remove(&instance.identity.pid);
         service.old_gone.get_or_insert_with(Instant::now);
         service.times.serving = None;
-        // A dead socket's file may be removed and its file system unmounted.
-        for socket in &mut service.sockets {
-            socket.witness = None;
-            socket.is_nobodys();
+        service.sockets.iter_mut().for_each(Socket::is_nobodys);
+        // A dead socket's file may be removed and its file system unmounted; but for the clean that follows at once.
+        if !matches!(service.machine.phase, Phase::Stopping(Next::Again) | Phase::Killing(Next::Again)) {
+            service.drop_witnesses();
         }
         drop_cgroup(instance.tree);
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };

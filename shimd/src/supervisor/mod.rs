@@ -408,6 +408,11 @@ impl Supervisor {
             self.tidy_names(name);
         }
         let Some(service) = self.services.get_mut(name) else { return };
+        if service.instance.is_none()
+            && !matches!(to, Phase::Waiting { blocked: false } | Phase::Preparing { .. })
+        {
+            service.drop_witnesses();
+        }
         if to == Phase::Impaired && from == Phase::Verifying {
             let limit = format_duration(service.live_spec().ready.timeout);
             let why = service.health_reason(&self.root).unwrap_or_else(|| "it does not serve".into());

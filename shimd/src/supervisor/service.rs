@@ -186,6 +186,11 @@ impl Service {
         sockets.map(|(place, socket)| (place, expect(socket))).collect()
     }
 
+    /// Lets go of the dentries: nothing of the service lives, nor is about to be cleaned.
+    pub fn drop_witnesses(&mut self) {
+        self.sockets.iter_mut().for_each(|socket| socket.witness = None);
+    }
+
     /// Whether clients can reach it: every socket, and the readiness that the spec asks for.
     pub fn serves(&self, root: &std::path::Path) -> bool {
         self.sockets.iter().all(Socket::is_ok)

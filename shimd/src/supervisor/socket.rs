@@ -13,6 +13,7 @@ use super::healing::Care;
 use super::publish::Own;
 use super::queues::Line;
 use super::reasons::Reason;
+use super::sweep::Past;
 use crate::sys::users;
 
 /// A declared socket and what the last audit said of it.
@@ -170,6 +171,16 @@ impl Socket {
         (self.known, self.dentry, self.witness, self.well_at) = (None, None, None, None);
     }
 
+    /// What an instance has listened on here.
+    pub fn past(&self) -> Option<Past> {
+        Some(Past {
+            path: self.path.clone(),
+            kind: audit_kind(self.kind),
+            listener: self.known?,
+            witness: self.witness.clone(),
+        })
+    }
+
     /// What a look at the folder alone says of a socket that an instance on its way has not bound.
     pub fn not_bound_yet(&mut self) {
         self.verdict = Some(Verdict::Absent);
@@ -243,7 +254,7 @@ pub fn declared(spec: &Spec, root: &Path, before: &[Socket]) -> Vec<Socket> {
             culprit: None,
             known: before.and_then(|b| b.known),
             dentry: None,
-            witness: None,
+            witness: before.and_then(|b| b.witness.clone()),
             well_at: None,
             missed: None,
             moved_in: false,

@@ -23,12 +23,13 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shimd_api::place::generation_of;
 use shimd_api::spec::{SocketMode, Spec};
 use socket_audit::bridge::Bridge;
-use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, procfs};
+use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, Witness, procfs};
 
 use super::activation;
 use super::ending;
@@ -48,8 +49,8 @@ const ROUNDS: u32 = 5;
 pub struct Sweep {
     sockets: Vec<Declared>,
     kill_other: Vec<PathBuf>,
-    /// Kernel sockets that this service's own instances have listened on.
-    known: Vec<ListenerId>,
+    /// What this service's own instances have listened on.
+    past: Vec<Past>,
     marker: PathBuf,
     owner: Option<(u32, u32)>,
     force: bool,
@@ -60,6 +61,20 @@ pub struct Sweep {
     held: Vec<ListenerId>,
     /// Those that stay where they are.
     stay: Vec<(PathBuf, ListenerId)>,
+}
+
+/// A kernel socket that an instance of the service has listened on, and the hold on its file, where one was kept. With
+/// that it is proven that nobody listens on a file that a dead instance has left: no dump is needed.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// The declared path.
+    pub path: PathBuf,
+    /// The declared type.
+    pub kind: socket_audit::SocketKind,
+    /// The kernel socket.
+    pub listener: ListenerId,
+    /// The hold.
+    pub witness: Option<Arc<Witness>>,
 }
 
 struct Declared {
@@ -143,7 +158,7 @@ impl SweepError {
 
 impl Sweep {
     /// The sweep that a spec asks for.
-    pub fn plan(spec: &Spec, root: &Path, tag: &str, known: Vec<ListenerId>, force: bool) -> Sweep {
+    pub fn plan(spec: &Spec, root: &Path, tag: &str, past: Vec<Past>, force: bool) -> Sweep {
         let declared = |(i, s): (usize, &shimd_api::spec::SocketSpec)| Declared {
             field: format!("sockets[{i}] ({})", s.path),
             path: spec.socket_path(root, s),
@@ -154,7 +169,7 @@ impl Sweep {
         Sweep {
             sockets: spec.sockets.iter().enumerate().map(declared).collect(),
             kill_other: spec.kill_other_paths(root),
-            known,
+            past,
             marker: spec.marker_path(root),
             // Who is not root cannot give a folder away; the spawn then says that it cannot become that user.
             owner: user.filter(|_| nix::unistd::geteuid().is_root()).map(|u| (u.ids.uid, u.ids.gid)),
@@ -203,7 +218,7 @@ pub fn run_beside(plan: &Sweep) -> (CleanReport, Result<(), SweepError>) {
     let mut sweep = || {
         let mut auditor = Auditor::new()?;
         for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
-            remove_left(socket, &mut auditor, &mut report)?;
+            remove_left(plan, socket, &mut auditor, &mut report)?;
         }
         remove_marker(plan, &mut report)
     };
@@ -229,7 +244,7 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
         if kept.is_some_and(|(path, id)| activation::is_at(&mut auditor, path, *id)) {
             continue;
         }
-        remove_stale(socket, &mut auditor, report)?;
+        remove_stale(plan, socket, &mut auditor, report)?;
     }
     remove_marker(plan, report)
 }
@@ -287,7 +302,16 @@ fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Found, SweepError> {
     if asked.is_empty() {
         return Ok(Found::default());
     }
-    let nobodys = |a: &Asked| Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(a.path) };
+    let nobodys = |asked: &Asked| {
+        let past = plan.past.iter().find(|past| past.path == asked.path && past.witness.is_some());
+        Expect {
+            owner: Owner::Pids(Vec::new()),
+            kind: past.map(|past| past.kind),
+            known: past.map(|past| past.listener),
+            witness: past.and_then(|past| past.witness.clone()),
+            ..Expect::path(asked.path)
+        }
+    };
     let findings = auditor.audit(&asked.iter().map(nobodys).collect::<Vec<_>>());
     let Found { mut victims, mut bridges } = Found::default();
     for (asked, finding) in asked.iter().zip(findings) {
@@ -371,12 +395,12 @@ impl Place {
 /// With `--clean`: who holds a kernel socket that an instance of ours has listened on, whatever its name. A
 /// descriptor passed on, a child that got away.
 fn known_holders(plan: &Sweep) -> Result<Vec<i32>, SweepError> {
-    if !plan.force || plan.known.is_empty() {
+    if !plan.force || plan.past.is_empty() {
         return Ok(Vec::new());
     }
     let mut diag = Diag::open()?;
     let mut alive = HashSet::new();
-    for id in &plan.known {
+    for id in plan.past.iter().map(|past| past.listener) {
         if diag.query(id.inode, id.cookie)?.is_some() {
             alive.insert(id.inode);
         }
@@ -441,12 +465,13 @@ fn judge(
 }
 
 fn remove_stale(
+    plan: &Sweep,
     socket: &Declared,
     auditor: &mut Auditor,
     report: &mut CleanReport,
 ) -> Result<(), SweepError> {
-    remove_left(socket, auditor, report)?;
-    match clean::remove_socket(&socket.path, &dead(&RefCell::new(auditor))) {
+    remove_left(plan, socket, auditor, report)?;
+    match clean::remove_socket(&socket.path, &dead(plan, &RefCell::new(auditor))) {
         Ok(Cleaned::Removed(_)) => report.removed.push(socket.path.display().to_string()),
         Ok(Cleaned::Nothing) => {}
         Err(_) if socket.optional => {}
@@ -457,10 +482,15 @@ fn remove_stale(
 
 /// Removes what a crash in the middle of an earlier removal has left aside, and the paths of their own that dead
 /// generations have left.
-fn remove_left(socket: &Declared, auditor: &mut Auditor, report: &mut CleanReport) -> Result<(), SweepError> {
+fn remove_left(
+    plan: &Sweep,
+    socket: &Declared,
+    auditor: &mut Auditor,
+    report: &mut CleanReport,
+) -> Result<(), SweepError> {
     let Some(folder) = socket.path.parent() else { return Ok(()) };
     let auditor = RefCell::new(auditor);
-    let dead = dead(&auditor);
+    let dead = dead(plan, &auditor);
     let left = clean::sweep_private(folder, &dead)
         .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
     report.removed.extend(left.iter().map(|p| p.display().to_string()));
@@ -479,6 +509,11 @@ fn remove_left(socket: &Declared, auditor: &mut Auditor, report: &mut CleanRepor
 }
 
 /// Asked by a removal before and after it has moved the socket aside: nobody may have begun to listen.
-fn dead(auditor: &RefCell<&mut Auditor>) -> impl Fn(&clean::Seen) -> bool {
-    |seen| nobody_listens(&mut auditor.borrow_mut(), &seen.path)
+fn dead<'a>(plan: &'a Sweep, auditor: &'a RefCell<&mut Auditor>) -> impl Fn(&clean::Seen) -> bool + 'a {
+    |seen| {
+        let mut auditor = auditor.borrow_mut();
+        let mut witnesses = plan.past.iter().filter_map(|past| past.witness.as_ref());
+        witnesses.any(|witness| auditor.is_proven_dead(witness, seen.dev, seen.ino))
+            || nobody_listens(&mut auditor, &seen.path)
+    }
 }
