@@ -27,7 +27,7 @@ cargo xtask install [--prefix DIR]  shimd, the plugin and lib.nu, for the Nushel
 cargo xtask uninstall [--prefix DIR]
 cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
 cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: events,
-                                   verdict, heal, restart, many, audit, truth, idle, list, memory, load, recovery,
+                                   verdict, heal, restart, gap, many, audit, truth, idle, list, memory, load, recovery,
                                    intents, start";
 
 fn main() -> ExitCode {

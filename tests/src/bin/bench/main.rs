@@ -6,6 +6,7 @@
 //! | `verdict` | unlink → verdict visible to a client that asks | an inotify wake-up | 4× |
 //! | `heal` | unlink → the client's next connect succeeds, at 1 and 10,000 sockets | inotify, link(2), connect(2) | 0.5 ms, p99 2 ms |
 //! | `restart` | `restart --clean` → first answer | the same server's own stop, posix_spawn, first answer | 1.5× |
+//! | `gap` | what a client misses of a restart, by `shimd` and by dinit | the server's own stop, posix_spawn | dinit's |
 //! | `many` | `restart --clean` of 100 services in one request | the same processes, spawned from here | |
 //! | `audit` | one audit at 1,000 and 10,000 sockets | one dump and an lstat each | 1.5× |
 //! | `truth` | false ones in a million verdicts under churn | | 0 |
@@ -28,6 +29,7 @@ mod events;
 mod fleet;
 mod floor;
 mod follower;
+mod gap;
 mod heal;
 mod idle;
 mod intents;
@@ -52,11 +54,12 @@ use table::Section;
 
 type Figure = fn() -> Result<Vec<Section>>;
 
-const FIGURES: [(&str, Figure); 14] = [
+const FIGURES: [(&str, Figure); 15] = [
     ("events", events::measure),
     ("verdict", verdict::measure),
     ("heal", heal::measure),
     ("restart", restart::measure),
+    ("gap", gap::measure),
     ("many", many::measure),
     ("audit", audit::measure),
     ("truth", truth::measure),

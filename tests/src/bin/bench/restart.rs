@@ -18,17 +18,28 @@ const RUNS: u32 = 20;
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// A server and a question that it answers.
-struct Server {
+pub struct Server {
     name: &'static str,
     argv: Vec<String>,
     question: &'static str,
 }
 
+impl Server {
+    /// The fixture server.
+    pub fn unixd(world: &World) -> Server {
+        Server { name: "unixd", argv: vec![world.unixd()], question: "ping\n" }
+    }
+
+    /// Its program.
+    pub fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+}
+
 pub fn measure() -> Result<Vec<Section>> {
     in_world("restart", |world| {
         world.start_daemon()?;
-        let unixd = Server { name: "unixd", argv: vec![world.unixd()], question: "ping\n" };
-        let mut servers = vec![unixd];
+        let mut servers = vec![Server::unixd(world)];
         if let Some(program) = bins::on_path("redis-server") {
             servers.insert(0, redis(&program));
         }
@@ -87,14 +98,15 @@ fn wait_for_age(born: Instant, age: Duration) {
 }
 
 /// The same server, started by hand.
-struct Own {
+pub struct Own {
     child: Child,
     socket: PathBuf,
     answered: Instant,
 }
 
 impl Own {
-    fn start(world: &World, server: &Server) -> Result<Own> {
+    /// Starts it.
+    pub fn start(world: &World, server: &Server) -> Result<Own> {
         let socket = world.file(server.name);
         let mut own = Own { child: spawn(world, server, &socket)?, socket, answered: Instant::now() };
         (own.answered, _) = first_answer(&own.socket, server.question, 0)?;
@@ -102,7 +114,13 @@ impl Own {
         Ok(own)
     }
 
-    fn restart(&mut self, world: &World, server: &Server) -> Result<Duration> {
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// By a signal, a wait and a spawn; gives how long it took to the first answer.
+    pub fn restart(&mut self, world: &World, server: &Server) -> Result<Duration> {
         let start = Instant::now();
         let old = i32::try_from(self.child.id())?;
         processes::signal(old, Signal::SIGTERM);
