@@ -186,6 +186,8 @@ impl Group {
             }
             let group = Group(folder);
             if group.0.join("pids.max").exists() && group.put(pid).is_ok() {
+                // Before any service is up it has one child: the template that its services' processes are made from.
+                processes::children(pid).into_iter().try_for_each(|child| group.put(child))?;
                 return Ok(Some(group));
             }
         }
