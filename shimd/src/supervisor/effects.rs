@@ -9,23 +9,17 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use shimd_api::spec::Spec;
-
 use super::activation;
 use super::clock::Alarm;
-use super::publish::own_paths;
 use super::service::{CleanReport, Instance};
 use super::socket::{Socket, declared};
 use super::sweep::{Sweep, SweepError};
 use super::{Message, Supervisor};
 use crate::core::machine::{Event, Next, Phase, Sign};
-use crate::store::{Ack, InstanceRecord, Store, StoreError, Write};
+use crate::store::{Ack, StoreError, Write};
 use crate::sys::limits as sys_limits;
-use crate::sys::notify::Notify;
 use crate::sys::reaper::Exit;
-use crate::sys::spawn::{self, ExecPlan, SpawnError};
 use crate::sys::tree::Tree;
-use crate::sys::users;
 
 /// How an effect ended.
 pub enum Outcome {
@@ -108,84 +102,6 @@ impl Supervisor {
                 Ok((report, Ok(()))) => Outcome::Cleaned(report),
                 Ok((report, Err(e))) => Outcome::CleanFailed(report, e),
                 Err(e) => Outcome::CleanFailed(CleanReport::default(), SweepError::Task(e.to_string())),
-            }
-        });
-    }
-
-    /// Spawns the service's own instance, or one `beside` it.
-    pub(super) fn spawn(&mut self, name: &Arc<str>, beside: bool) {
-        let Some(service) = self.services.get_mut(name) else { return };
-        service.generation += 1;
-        let generation = service.generation;
-        if beside {
-            service.second.notified = false;
-            service.second.sockets = declared(&service.spec, &self.root, &[]);
-        } else {
-            (service.notified, service.current) = (false, generation);
-            service.sockets.iter_mut().for_each(Socket::forget);
-        }
-        let sockets = if beside { &mut service.second.sockets } else { &mut service.sockets };
-        own_paths(sockets, &service.spec, &self.root, generation);
-        let (spec, spec_json) = (service.spec.clone(), service.spec_json.clone());
-        let mark = self.home_mark(name, generation);
-        let cgroups = self.cgroups.as_ref().ok().cloned();
-        let files = self.log_files(name, &spec);
-        let plan = exec_plan(&spec, &self.root, generation, &mark, self.notify.as_ref().map(Notify::address));
-        let handed = self.listeners_of(name, beside);
-        let store = self.store.clone();
-        let template = self.template.clone();
-        let name_owned = name.clone();
-        self.spawning += 1;
-        self.effect(name, generation, async move {
-            let launch = async {
-                let (out, err) = files.map_err(|e| Launch::Refused(e.to_string()))?;
-                let mut plan = plan.map_err(Launch::Refused)?;
-                let (listen, listeners) = handed.map_err(Launch::Refused)?.into_iter().unzip();
-                plan.listeners = listen;
-                if let Some(ids) = &plan.ids {
-                    // A service that opens /dev/stderr anew opens this file, as its own user.
-                    for file in [&out, &err] {
-                        let _ = std::os::unix::fs::fchown(file, Some(ids.uid), Some(ids.gid));
-                    }
-                }
-                plan.cgroup = cgroups.and_then(|c| c.create(&name_owned, generation).ok());
-                let (pending, identity) = spawn::prepare(&template, &plan, &out, &err, listeners).await?;
-                let cgroup = plan.cgroup.filter(|_| pending.in_cgroup());
-                let started = SystemTime::now();
-                let record = InstanceRecord {
-                    generation,
-                    identity: identity.clone(),
-                    cgroup: cgroup.clone(),
-                    spec_json: spec_json.to_string(),
-                    started: since_epoch(started),
-                    begun: false,
-                };
-                let write =
-                    Write::Instance { name: name_owned.to_string(), record: Box::new(record), beside };
-                // A disk that is full is no reason to leave clients without their service: the mark in its
-                // environment names the instance to a later recovery.
-                let unwritten = store.submit(write).done().await.err();
-                pending.go().await?;
-                // Nobody waits for it: until it is written, an instance that has ended is taken for one that never began.
-                drop(store.submit(Write::Begun { name: name_owned.to_string(), generation }));
-                let tree = Tree::new(identity.clone(), mark, cgroup);
-                Ok((
-                    Instance { generation, identity, tree, spec, started, main_lives: true, begun: true },
-                    unwritten,
-                ))
-            };
-            match launch.await {
-                Ok((instance, unwritten)) => Outcome::Spawned(Box::new(instance), unwritten),
-                Err(e) => {
-                    forget(&store, &name_owned, generation).await;
-                    match e {
-                        Launch::Refused(why) => Outcome::SpawnFailed { why, transient: false },
-                        Launch::Spawn(e) => Outcome::SpawnFailed {
-                            transient: e.transient(),
-                            why: format!("{e}; {}", e.help()),
-                        },
-                    }
-                }
             }
         });
     }
@@ -432,10 +348,6 @@ impl Supervisor {
             self.clock.arm(name, Alarm::Look, service.look_after);
         }
     }
-
-    fn home_mark(&self, name: &str, generation: u64) -> String {
-        crate::sys::tree::mark(&self.tag, name, generation)
-    }
 }
 
 /// Removes the cgroup of an instance that is gone; the kernel notices that it is empty a little later.
@@ -459,17 +371,6 @@ fn ended(pid: i32, status: ExitStatus) -> String {
     }
 }
 
-enum Launch {
-    Refused(String),
-    Spawn(SpawnError),
-}
-
-impl From<SpawnError> for Launch {
-    fn from(e: SpawnError) -> Self {
-        Launch::Spawn(e)
-    }
-}
-
 async fn written(intent: Option<Ack>) -> Option<Result<(), StoreError>> {
     match intent {
         Some(ack) => Some(ack.done().await),
@@ -477,33 +378,6 @@ async fn written(intent: Option<Ack>) -> Option<Result<(), StoreError>> {
     }
 }
 
-async fn forget(store: &Store, name: &str, generation: u64) {
-    // Nothing lives: a record that stays is found dead by the next recovery.
-    let _ = store.submit(Write::InstanceGone { name: name.to_owned(), generation }).done().await;
-}
-
 pub(super) fn since_epoch(time: SystemTime) -> i64 {
     super::clock::nanos(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-}
-
-fn exec_plan(
-    spec: &Spec,
-    root: &std::path::Path,
-    generation: u64,
-    mark: &str,
-    notify: Option<&str>,
-) -> Result<ExecPlan, String> {
-    let user = users::resolve(spec.user.as_deref(), spec.group.as_deref()).map_err(|e| e.to_string())?;
-    let env = spec.environment(root, generation).map_err(|e| e.to_string())?;
-    let notify = notify.filter(|_| spec.ready.notify);
-    Ok(ExecPlan {
-        argv: spec.argv(root, generation).map_err(|e| e.to_string())?,
-        env: spawn::base_env(&env, user.as_ref(), mark, notify),
-        cwd: spec.cwd.clone(),
-        ids: user.map(|u| u.ids),
-        umask: spec.umask,
-        cgroup: None,
-        nofile_soft: crate::sys::limits::original_nofile(),
-        listeners: Vec::new(),
-    })
 }

@@ -17,6 +17,7 @@ pub(crate) mod ending;
 mod events;
 mod heal;
 mod healing;
+mod launch;
 mod log_files;
 pub(crate) mod patience;
 pub(crate) mod pins;
@@ -412,7 +413,11 @@ impl Supervisor {
             && !matches!(to, Phase::Waiting { blocked: false } | Phase::Preparing { .. })
         {
             service.drop_witnesses();
+            if to != Phase::Spawning {
+                self.forget_early(name);
+            }
         }
+        let Some(service) = self.services.get_mut(name) else { return };
         if to == Phase::Impaired && from == Phase::Verifying {
             let limit = format_duration(service.live_spec().ready.timeout);
             let why = service.health_reason(&self.root).unwrap_or_else(|| "it does not serve".into());
@@ -439,7 +444,10 @@ impl Supervisor {
             Action::Beside(deed) => self.second(name, deed),
             // Done before the step's intent was written.
             Action::Swap => {}
-            Action::Signal => self.signal(name),
+            Action::Signal => {
+                self.signal(name);
+                self.launch_early(name);
+            }
             Action::Kill => self.kill(name, false),
             Action::Arm(timer) => {
                 let Some(service) = self.services.get(name) else { return };

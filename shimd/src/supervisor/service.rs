@@ -18,6 +18,7 @@ use crate::sys::watch::Change;
 
 use super::activation::{Kept, Owners};
 use super::clock::nanos;
+use super::launch::Early;
 use super::readiness::{outlived, said_ready, unreached};
 use super::second::Second;
 use super::socket::{Socket, audit_kind, declared};
@@ -44,6 +45,8 @@ pub struct Service {
     pub instance: Option<Instance>,
     /// The one beside it.
     pub second: Second,
+    /// The next instance's launch, where it is begun.
+    pub early: Option<Early>,
     /// The declared sockets, in the spec's order.
     pub sockets: Vec<Socket>,
     /// READY=1 has come (or nobody asked for it).
@@ -121,6 +124,7 @@ impl Service {
             restarts: 0,
             instance: None,
             second: Second::default(),
+            early: None,
             notified: false,
             intent: None,
             times: Times::default(),

@@ -81,14 +81,22 @@ impl Cgroups {
         &self.base
     }
 
-    /// Makes the cgroup of one instance. It is new: an empty one of that name is removed first.
+    /// Makes the cgroup of one instance. It is new: an empty one of that name is removed first. One that still has
+    /// processes is another instance's, or of a launch that was given up and is not gone yet: then it gets another name.
     ///
     /// # Errors
-    /// `EBUSY` where one of that name still has processes: they are another instance's.
+    /// As the kernel refuses; `EBUSY` where the other name is taken too.
     pub fn create(&self, service: &str, generation: u64) -> Result<PathBuf, CgroupError> {
         let path = self.base.join(format!("{service}.{generation}"));
         make(&self.base)?; // an empty one is anybody's to remove
-        remove_tree(&path)?;
+        let path = match remove_tree(&path) {
+            Err(CgroupError::Refused { errno: Errno::EBUSY, .. }) => {
+                let other = path.with_added_extension("other");
+                remove_tree(&other)?;
+                other
+            }
+            removed => removed.map(|()| path)?,
+        };
         make(&path)?;
         Ok(path)
     }
