@@ -6,12 +6,13 @@
 use std::time::{Duration, Instant};
 
 use nu_plugin::EngineInterface;
-use nu_protocol::{DynamicSuggestion, SuggestionKind};
+use nu_protocol::{DynamicSuggestion, Span, SuggestionKind};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use shimd_api::Client;
 use shimd_api::wire::{ServiceRow, SocketRow};
 
+use crate::config::Config;
 use crate::place;
 
 /// How long the daemon may take, in all.
@@ -36,7 +37,8 @@ pub fn sockets(engine: &EngineInterface) -> Vec<DynamicSuggestion> {
 fn asked<T: DeserializeOwned>(engine: &EngineInterface, method: &str) -> Option<Vec<T>> {
     let until = Instant::now() + DEADLINE;
     let never = || false;
-    let socket = place::home(engine).ok()?.control_socket();
+    let config = Config::of(engine, Span::unknown()).ok()?;
+    let socket = place::home(engine, &config).ok()?.control_socket();
     let mut client = Client::connect_unless(&socket, DEADLINE, &never).ok()?;
     let left = until.saturating_duration_since(Instant::now());
     let rows = client.call(method, json!({}), left, &mut |_| {}, &never).ok()?;

@@ -10,8 +10,9 @@ use nu_plugin::EngineInterface;
 use nu_protocol::LabeledError;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
-use shimd_api::{Client, ClientError, Follow};
+use shimd_api::{Client, ClientError, Follow, Home};
 
+use crate::config::Config;
 use crate::error::{self, Blame};
 use crate::plugin::VERSION;
 use crate::progress::ProgressLine;
@@ -21,15 +22,14 @@ use crate::{launch, place};
 /// How long a daemon may take to accept a connection.
 pub const CONNECT: Duration = Duration::from_secs(2);
 
-/// How long a daemon may take to answer, or, at long work, to give a sign of life (it does so each second).
-const ANSWER: Duration = if cfg!(test) { Duration::from_millis(400) } else { Duration::from_secs(10) };
-
 /// A connection to the daemon, for one command.
 pub struct Daemon<'a> {
     engine: &'a EngineInterface,
     socket: PathBuf,
     client: Client,
     blame: Blame,
+    /// How long it may take to answer, or, at long work, to give a sign of life (it does so each second).
+    deadline: Duration,
 }
 
 impl<'a> Daemon<'a> {
@@ -46,15 +46,34 @@ impl<'a> Daemon<'a> {
     /// The daemon that runs, or a new one, for a command that acts.
     ///
     /// # Errors
-    /// `proc::no_daemon` if none could be started, `proc::version` if it is of another version.
+    /// `proc::no_daemon` if none could be started, or none is to be; `proc::version` if it is of another version.
     pub fn started(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
-        let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
+        Self::running_or(engine, blame, |config, home, blame| match config.autostart {
+            true => launch::start(engine, home, blame),
+            false => Err(error::not_started(&home.control_socket(), blame.head)),
+        })
+    }
+
+    /// The same for the command whose very purpose is to start one.
+    ///
+    /// # Errors
+    /// `proc::no_daemon` if none could be started, `proc::version` if it is of another version.
+    pub fn started_if_need_be(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
+        Self::running_or(engine, blame, |_, home, blame| launch::start(engine, home, blame))
+    }
+
+    fn running_or(
+        engine: &'a EngineInterface,
+        blame: Blame,
+        absent: impl FnOnce(&Config, &Home, &Blame) -> Result<Client, LabeledError>,
+    ) -> Result<Self, LabeledError> {
+        let (config, home) = settings(engine, &blame)?;
         let socket = home.control_socket();
-        let client = match Client::connect(&socket, CONNECT) {
-            Err(ClientError::NoDaemon { .. }) => launch::start(engine, &home, &blame)?,
+        let client = match Client::connect(&socket, CONNECT.min(config.deadline)) {
+            Err(ClientError::NoDaemon { .. }) => absent(&config, &home, &blame)?,
             other => other.map_err(|error| error::request(error, &blame))?,
         };
-        let mut daemon = Daemon { engine, socket, client, blame };
+        let mut daemon = Daemon { engine, socket, client, blame, deadline: config.deadline };
         daemon.check_version()?;
         Ok(daemon)
     }
@@ -64,10 +83,11 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// `proc::no_daemon` if none does.
     pub fn of_any_version(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
-        let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
+        let (Config { deadline, .. }, home) = settings(engine, &blame)?;
         let socket = home.control_socket();
-        let client = Client::connect(&socket, CONNECT).map_err(|error| error::request(error, &blame))?;
-        Ok(Daemon { engine, socket, client, blame })
+        let connected = Client::connect(&socket, CONNECT.min(deadline));
+        let client = connected.map_err(|error| error::request(error, &blame))?;
+        Ok(Daemon { engine, socket, client, blame, deadline })
     }
 
     /// A new daemon, in the place of the one that runs if one does, whatever version that is.
@@ -75,10 +95,10 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// `proc::failed` says why it was not replaced, `proc::no_daemon` why none came up.
     pub fn replaced(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
-        let home = place::home(engine).map_err(|error| error::home(&error, blame.head))?;
+        let (Config { deadline, .. }, home) = settings(engine, &blame)?;
         let socket = home.control_socket();
         let client = launch::replace(engine, &home, &blame, Self::root_of_running(engine, &socket))?;
-        let mut daemon = Daemon { engine, socket, client, blame };
+        let mut daemon = Daemon { engine, socket, client, blame, deadline };
         daemon.check_version()?;
         Ok(daemon)
     }
@@ -127,14 +147,14 @@ impl<'a> Daemon<'a> {
     pub fn call(&mut self, method: &str, params: Json) -> Result<Json, ClientError> {
         let mut line = ProgressLine::new();
         let engine = self.engine;
-        self.client.call(method, params, ANSWER, &mut |progress| line.draw(&progress), &|| {
+        self.client.call(method, params, self.deadline, &mut |progress| line.draw(&progress), &|| {
             engine.signals().interrupted()
         })
     }
 
     /// What it takes to ask this daemon again while the answer of the command is on its way.
     pub fn reach(&self) -> Reach {
-        Reach { socket: self.socket.clone(), blame: self.blame.clone() }
+        Reach { socket: self.socket.clone(), blame: self.blame.clone(), deadline: self.deadline }
     }
 
     /// One request that a stream of notifications follows, for which the connection is kept.
@@ -149,7 +169,7 @@ impl<'a> Daemon<'a> {
         let cancelled = || self.engine.signals().interrupted();
         let (answer, follow) = self
             .client
-            .follow(method, params, ANSWER, &cancelled)
+            .follow(method, params, self.deadline, &cancelled)
             .map_err(|error| error::request(error, &self.blame))?;
         Ok((understood(method, answer, &self.blame)?, follow))
     }
@@ -173,6 +193,7 @@ impl<'a> Daemon<'a> {
 pub struct Reach {
     socket: PathBuf,
     blame: Blame,
+    deadline: Duration,
 }
 
 impl Reach {
@@ -182,10 +203,10 @@ impl Reach {
     /// What the daemon says, or why it could not be asked.
     pub fn call(&self, method: &str, params: &Json, stop: &Stop) -> Result<Json, ClientError> {
         let cancelled = || stop.is_set();
-        Client::connect_unless(&self.socket, CONNECT, &cancelled)?.call(
+        Client::connect_unless(&self.socket, CONNECT.min(self.deadline), &cancelled)?.call(
             method,
             params.clone(),
-            ANSWER,
+            self.deadline,
             &mut |_| {},
             &cancelled,
         )
@@ -202,6 +223,13 @@ impl Reach {
     ) -> Result<T, LabeledError> {
         understood(method, answer.map_err(|error| error::request(error, &self.blame))?, &self.blame)
     }
+}
+
+/// What the user has set, and the home that it and the environment name.
+fn settings(engine: &EngineInterface, blame: &Blame) -> Result<(Config, Home), LabeledError> {
+    let config = Config::of(engine, blame.head)?;
+    let home = place::home(engine, &config).map_err(|error| error::home(&error, blame.head))?;
+    Ok((config, home))
 }
 
 fn understood<T: DeserializeOwned>(method: &str, answer: Json, blame: &Blame) -> Result<T, LabeledError> {
@@ -260,7 +288,7 @@ mod tests {
         let daemon = FakeDaemon::with(Manner::Slow(8));
         let began = Instant::now();
         Nu::at(&daemon).value("proc restart redis").unwrap();
-        assert!(began.elapsed() > ANSWER, "it took longer than a silent daemon may");
+        assert!(began.elapsed() > Config::default().deadline, "it took longer than a silent daemon may");
     }
 
     #[test]

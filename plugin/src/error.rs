@@ -8,14 +8,16 @@
 //! | `proc::no_daemon` | a `shimd` was needed, and none could be started; or it ended while it was followed, or in the midst of a log |
 //! | `proc::version` | the `shimd` that runs is of another version than this plugin |
 //! | `proc::bad_home` | the environment names no usable home: a relative `SHIMD_HOME`, say |
+//! | `proc::bad_config` | `$env.config.plugins.proc` holds what it may not |
 //! | `proc::bad_input` | an argument or the pipeline is not of the kind that the command takes; there is no terminal |
 //! | `proc::bad_spec` | a spec, or the file that holds it, is wrong |
 //! | `proc::failed` | with `--fail`: a service did not come up, or a socket is not `ok`; the daemon that runs was not replaced |
 //! | `proc::denied` | the kernel does not let its sockets be seen |
 
+use std::path::Path;
 use std::time::Duration;
 
-use nu_protocol::{LabeledError, Span, Spanned, Type};
+use nu_protocol::{LabeledError, Span, Spanned, Type, did_you_mean};
 use shimd_api::{ClientError, PathsError, RpcError, rpc::kind};
 
 use crate::plugin::VERSION;
@@ -82,6 +84,37 @@ fn rpc(error: RpcError, blame: &Blame) -> LabeledError {
 pub fn home(error: &PathsError, head: Span) -> LabeledError {
     let problem = format!("{} {}", error.variable, error.problem);
     labelled("bad_home", problem, "cannot tell which shimd is meant", head, &error.fix)
+}
+
+/// The user's settings are wrong: labelled there, and at the command that asked for them.
+pub fn bad_config(
+    problem: String,
+    label: impl Into<String>,
+    span: Span,
+    help: &str,
+    head: Span,
+) -> LabeledError {
+    labelled("bad_config", problem, label, span, help).with_label("asks for it", head)
+}
+
+/// The closure that would give the user's settings fails.
+pub fn bad_closure(problem: String, help: &str, head: Span) -> LabeledError {
+    labelled("bad_config", problem, "asks for it", head, help)
+}
+
+/// A key of the user's settings that is none.
+pub fn unknown_key(within: &str, key: &str, known: &[&str], span: Span, head: Span) -> LabeledError {
+    let problem = format!("$env.config.plugins.proc{within} has no {key}");
+    let near = did_you_mean(known.iter().copied(), key).map(|near| format!("did you mean {near}? "));
+    let help = format!("{}It may have: {}", near.unwrap_or_default(), known.join(", "));
+    bad_config(problem, "set here", span, &help, head)
+}
+
+/// None runs, and the user does not want one to be started.
+pub fn not_started(socket: &Path, head: Span) -> LabeledError {
+    let problem =
+        format!("no shimd answers at {}, and $env.config.plugins.proc.autostart is false", socket.display());
+    no_start(problem, head, "proc shim start")
 }
 
 /// The daemon is of another version.

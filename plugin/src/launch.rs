@@ -85,7 +85,7 @@ fn launch(
         error::no_start(format!("cannot write {}: {problem}", log.display()), blame.head, &help)
     };
     let (file, told_before) = open_log(&log).map_err(no_log)?;
-    let mut command = command(engine, &program, file);
+    let mut command = command(engine, home, &program, file);
     let replaces = replacing.is_some();
     if let Some(root) = replacing {
         command.arg("--replace").envs(root.map(|root| ("HERO_SOCKET_DIR", root)));
@@ -168,7 +168,7 @@ fn has_rival(status: ExitStatus) -> bool {
     status.code() == Some(ALREADY)
 }
 
-fn command(engine: &EngineInterface, program: &Path, log: File) -> Command {
+fn command(engine: &EngineInterface, home: &Home, program: &Path, log: File) -> Command {
     let environment = place::environment(engine).into_iter().filter(|(name, _)| is_daemons(name));
     let mut command = Command::new(program);
     command
@@ -179,6 +179,10 @@ fn command(engine: &EngineInterface, program: &Path, log: File) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log);
+    if home.state == home.run {
+        // Named by the environment, or else by the user's settings, of which the daemon knows nothing.
+        command.env("SHIMD_HOME", &home.state);
+    }
     command
 }
 

@@ -1,8 +1,10 @@
 //! `nu_plugin_proc`: services and their Unix sockets at the Nushell prompt.
 
 mod chart;
+mod colours;
 mod commands;
 mod completion;
+mod config;
 mod daemon;
 mod error;
 mod follow;

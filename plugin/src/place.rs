@@ -9,12 +9,18 @@ use nu_plugin::EngineInterface;
 use nu_protocol::Value;
 use shimd_api::{Home, PathsError};
 
-/// The home of the daemon that the user's environment names.
+use crate::config::Config;
+
+/// The home of the daemon that the user's environment names, or else the user's settings do.
 ///
 /// # Errors
 /// See [`Home::from_env`].
-pub fn home(engine: &EngineInterface) -> Result<Home, PathsError> {
-    Home::from_env(&|name| variable(engine, name), Uid::effective().as_raw())
+pub fn home(engine: &EngineInterface, config: &Config) -> Result<Home, PathsError> {
+    let get = |name: &str| match variable(engine, name).filter(|value| !value.is_empty()) {
+        None if name == "SHIMD_HOME" => config.home.clone().map(PathBuf::into_os_string),
+        value => value,
+    };
+    Home::from_env(&get, Uid::effective().as_raw())
 }
 
 /// One variable of the user's environment, as a child process would get it.

@@ -19,6 +19,7 @@ mod bad_input_specs;
 mod bad_input_wire;
 mod child_keeps_listener;
 mod completions;
+mod config;
 mod control_socket;
 mod daemon_missing;
 mod damaged_store;
@@ -142,6 +143,7 @@ fn main() -> ExitCode {
         one_daemon_per_home::trials(),
         ordinary_user::trials(),
         completions::trials(),
+        config::trials(),
         control_socket::trials(),
         after_boot::trials(),
         damaged_store::trials(),

@@ -60,7 +60,7 @@ state, and where sockets declared by a basename live."
         call: &EvaluatedCall,
         _: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let mut daemon = Daemon::started(engine, Blame::head(call.head))?;
+        let mut daemon = Daemon::started_if_need_be(engine, Blame::head(call.head))?;
         let info: ShimInfo = daemon.ask("shim.info", json!({}))?;
         Ok(PipelineData::value(info.to_value(call.head), None))
     }
