@@ -13,6 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeZone, Utc};
 use shimd_api::duration::format_duration;
 
+use crate::colours::Palette;
 use crate::line::printable;
 use crate::spells::Spell;
 use crate::value::readable;
@@ -33,6 +34,9 @@ const SIGNS: [(&str, char); 10] = [
 /// The narrowest chart.
 const NARROWEST: usize = 20;
 
+/// A column of a line: how bad its worst verdict is, and the sign of it; none where nothing is known.
+type Cell = Option<(usize, char)>;
+
 /// How bad a verdict is, and its sign. One that a newer daemon knows is the worst.
 fn sign(verdict: &str) -> (usize, char) {
     let known = SIGNS.iter().enumerate().find(|(_, (word, _))| *word == verdict);
@@ -44,6 +48,7 @@ pub fn chart<Zone: TimeZone<Offset: Display>>(
     spells: &[Spell],
     (from, to): (DateTime<Utc>, DateTime<Utc>),
     width: usize,
+    palette: &Palette,
     zone: &Zone,
 ) -> String {
     let width = width.max(NARROWEST);
@@ -63,12 +68,14 @@ pub fn chart<Zone: TimeZone<Offset: Display>>(
         Some(gap) => lines.push(format!("{:longest$}  {begin}{:gap$}{end}", "", "")),
         None => lines.extend([begin, end]),
     }
+    let mut shown: Vec<Cell> = Vec::new();
     for (socket, name) in sockets.iter().zip(&names) {
         let own = spells.iter().filter(|spell| spell.socket == *socket);
-        lines.push(format!("{name:longest$}  {}", bar(own, (from, to), columns)).trim_end().to_owned());
+        let cells = bar(own, (from, to), columns);
+        lines.push(format!("{name:longest$}  {}", painted(&cells, palette)).trim_end().to_owned());
+        shown.extend(cells);
     }
-    let shown: String = lines.iter().skip(1).flat_map(|line| line.chars().skip(longest)).collect();
-    let signs = SIGNS.iter().filter(|(_, sign)| shown.contains(*sign));
+    let signs = SIGNS.iter().filter(|(_, sign)| shown.iter().flatten().any(|(_, shown)| shown == sign));
     let mut legend: Vec<String> = signs.map(|(word, sign)| format!("{sign} {word},")).collect();
     let column = readable(nanoseconds(from, to) / columns as i64);
     let column = format!("a column: {}", format_duration(Duration::from_nanos(column.unsigned_abs())));
@@ -86,13 +93,13 @@ fn bar<'a>(
     spells: impl Iterator<Item = &'a Spell>,
     (from, to): (DateTime<Utc>, DateTime<Utc>),
     columns: usize,
-) -> String {
+) -> Vec<Cell> {
     let whole = i128::from(nanoseconds(from, to)).max(1);
     let column = |time: DateTime<Utc>| {
         let at = i128::from((time - from).num_nanoseconds().unwrap_or(0)) * columns as i128 / whole;
         usize::try_from(at).unwrap_or(0).min(columns - 1)
     };
-    let mut worst: Vec<Option<(usize, char)>> = vec![None; columns];
+    let mut worst: Vec<Cell> = vec![None; columns];
     for spell in spells.filter(|spell| spell.to >= from && spell.from <= to) {
         let (first, last) = (column(spell.from), column(spell.to));
         // A spell ends where the next begins: in a column of its own it does not show there, too.
@@ -101,7 +108,19 @@ fn bar<'a>(
             *cell = (*cell).max(Some(sign(&spell.verdict)));
         }
     }
-    worst.into_iter().map(|cell| cell.map_or(' ', |(_, sign)| sign)).collect()
+    worst
+}
+
+/// A line's cells as text, what is alike in one colour.
+fn painted(cells: &[Cell], palette: &Palette) -> String {
+    let alike = cells.chunk_by(|one, other| one == other);
+    let run = |run: &[Cell]| {
+        let text: String = run.iter().map(|cell| cell.map_or(' ', |(_, sign)| sign)).collect();
+        let word =
+            run.first().copied().flatten().and_then(|(at, _)| SIGNS.get(at)).map_or("", |(word, _)| word);
+        palette.paint(word, &text)
+    };
+    alike.map(run).collect()
 }
 
 fn shortened(name: &str, most: usize) -> String {
@@ -141,7 +160,7 @@ mod tests {
     }
 
     fn drawn(spells: &[Spell], width: usize) -> String {
-        chart(spells, (at(0), at(3600)), width, &Utc)
+        chart(spells, (at(0), at(3600)), width, &Palette::default(), &Utc)
     }
 
     #[test]
@@ -163,6 +182,15 @@ mod tests {
         let narrow = drawn(&spells, 20);
         assert!(narrow.lines().all(|line| line.chars().count() <= 20), "{narrow}");
         assert!(narrow.contains('D') && narrow.contains("rpc.s…"), "{narrow}");
+    }
+
+    #[test]
+    fn what_is_alike_has_one_colour() {
+        let spells = [spell("a", "ok", 0, 3600), spell("a", "dangling", 1800, 1801)];
+        let drawn = chart(&spells, (at(0), at(3600)), 23, &Palette::own(), &Utc);
+        let green = |cells: &str| format!("\u{1b}[32m{cells}\u{1b}[0m");
+        let line = format!("a  {}\u{1b}[31mD\u{1b}[0m{}", green(&"=".repeat(10)), green(&"=".repeat(9)));
+        assert_eq!(drawn.lines().nth(2), Some(line.as_str()), "{drawn}");
     }
 
     proptest! {

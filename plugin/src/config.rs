@@ -87,7 +87,7 @@ fn read(value: &Value, user: impl Fn() -> Option<PathBuf>, head: Span) -> Result
                     error::bad_config(problem, "relative to what?", value.span(), help, head)
                 })?);
             }
-            ("home", other) => return Err(wrong(".home", other, "a path", "/srv/shim", head)),
+            ("home", other) => return Err(wrong(".home", other, "a path", "'/srv/shim'", head)),
             ("deadline", Value::Duration { val, .. }) => {
                 config.deadline = u64::try_from(*val)
                     .ok()
@@ -125,7 +125,13 @@ fn styles(styles: &Record, head: Span) -> Result<(), LabeledError> {
         }
         if !matches!(style, Value::String { .. } | Value::Record { .. }) {
             let field = format!(".colours.{word}");
-            return Err(wrong(&field, style, "a colour or a style", "red_bold, or {fg: red, attr: b}", head));
+            return Err(wrong(
+                &field,
+                style,
+                "a colour or a style",
+                "'red_bold', or {fg: red, attr: b}",
+                head,
+            ));
         }
     }
     Ok(())

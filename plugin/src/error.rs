@@ -110,6 +110,13 @@ pub fn unknown_key(within: &str, key: &str, known: &[&str], span: Span, head: Sp
     bad_config(problem, "set here", span, &help, head)
 }
 
+/// A style of the user's settings that Nushell does not know.
+pub fn no_style(word: &str, span: Span, head: Span) -> LabeledError {
+    let problem = format!("$env.config.plugins.proc.colours.{word} is no style that Nushell knows");
+    let help = "a colour (red_bold, '#ff0000') or a record ({fg: red, bg: black, attr: b}); ansi --list names colours";
+    bad_config(problem, "this style", span, help, head)
+}
+
 /// None runs, and the user does not want one to be started.
 pub fn not_started(socket: &Path, head: Span) -> LabeledError {
     let problem =

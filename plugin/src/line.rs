@@ -15,22 +15,26 @@ use shimd_api::duration::format_duration;
 use shimd_api::event::EventRow;
 use shimd_api::wire::Culprit;
 
+use crate::colours::Palette;
 use crate::value::readable;
 
 /// The line, with its newline.
-pub fn line(event: &EventRow) -> String {
-    in_zone(event, &Local)
+pub fn line(event: &EventRow, palette: &Palette) -> String {
+    in_zone(event, palette, &Local)
 }
 
-fn in_zone<Zone: TimeZone<Offset: std::fmt::Display>>(event: &EventRow, zone: &Zone) -> String {
+fn in_zone<Zone: TimeZone<Offset: std::fmt::Display>>(
+    event: &EventRow,
+    palette: &Palette,
+    zone: &Zone,
+) -> String {
     let time = match DateTime::parse_from_rfc3339(&event.time) {
         Ok(time) => time.with_timezone(zone).format("%Y-%m-%d %H:%M:%S%.3f").to_string(),
         Err(_) => event.time.clone(),
     };
-    let service = event.service.as_deref().unwrap_or("-");
-    let mut line = printable(&format!("{time}  {service}  {}  {}", event.kind.as_str(), what(event)));
-    line.push('\n');
-    line
+    let time = palette.paint_time(&printable(&time));
+    let service = printable(event.service.as_deref().unwrap_or("-"));
+    format!("{time}  {service}  {}  {}\n", event.kind.as_str(), what(event, palette))
 }
 
 /// The text with what cannot be printed escaped.
@@ -46,14 +50,15 @@ pub fn printable(text: &str) -> String {
 }
 
 /// What happened, as far as it is told.
-fn what(event: &EventRow) -> String {
+fn what(event: &EventRow, palette: &Palette) -> String {
     let detail = &event.detail;
     let mut words: Vec<String> = Vec::new();
-    words.extend(detail.socket.clone().or_else(|| detail.path.clone()));
-    let now = detail.verdict.as_deref().or(detail.status.as_deref());
-    match (detail.was.as_deref(), now) {
+    words.extend(detail.socket.as_deref().or(detail.path.as_deref()).map(printable));
+    let painted = |word: &String| palette.paint(word, &printable(word));
+    let now = detail.verdict.as_ref().or(detail.status.as_ref()).map(painted);
+    match (detail.was.as_ref().map(painted), now) {
         (Some(was), Some(now)) => words.push(format!("{was} -> {now}")),
-        (None, Some(now)) => words.push(now.into()),
+        (None, Some(now)) => words.push(now),
         (_, None) => {}
     }
     if let Some(lasted) = detail.lasted {
@@ -63,12 +68,12 @@ fn what(event: &EventRow) -> String {
     let mut text = words.join(" ");
     if let Some(reason) = &detail.reason {
         let colon = if text.is_empty() { "" } else { ": " };
-        let _ = write!(text, "{colon}{reason}");
+        let _ = write!(text, "{colon}{}", printable(reason));
     }
     // A reason mostly names the culprit already.
     let named = |by: &str| detail.reason.as_ref().is_some_and(|reason| reason.contains(by));
     if let Some(by) = detail.culprit.as_ref().map(by).filter(|by| !named(by)) {
-        let _ = write!(text, " [by {by}]");
+        let _ = write!(text, " [by {}]", printable(&by));
     }
     text
 }
@@ -85,7 +90,17 @@ mod tests {
     use serde_json::json;
 
     fn shown(event: serde_json::Value) -> String {
-        in_zone(&serde_json::from_value(event).unwrap(), &Utc)
+        in_zone(&serde_json::from_value(event).unwrap(), &Palette::default(), &Utc)
+    }
+
+    #[test]
+    fn states_and_verdicts_have_colours() {
+        let event = json!({ "id": 1, "time": "t", "service": "web", "kind": "state",
+            "detail": { "status": "failed", "was": "running", "reason": "ok\u{1b}[31m" } });
+        let line = in_zone(&serde_json::from_value(event).unwrap(), &Palette::own(), &Utc);
+        let expected =
+            "t  web  state  \u{1b}[32mrunning\u{1b}[0m -> \u{1b}[31mfailed\u{1b}[0m: ok\\u{1b}[31m\n";
+        assert_eq!(line, expected);
     }
 
     #[test]

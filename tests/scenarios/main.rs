@@ -18,6 +18,7 @@ mod bad_input_paths;
 mod bad_input_specs;
 mod bad_input_wire;
 mod child_keeps_listener;
+mod colours;
 mod completions;
 mod config;
 mod control_socket;
@@ -142,6 +143,7 @@ fn main() -> ExitCode {
         daemon_missing::trials(),
         one_daemon_per_home::trials(),
         ordinary_user::trials(),
+        colours::trials(),
         completions::trials(),
         config::trials(),
         control_socket::trials(),

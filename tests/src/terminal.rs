@@ -71,6 +71,20 @@ impl Terminal {
         locked(&self.parser).screen().contents()
     }
 
+    /// The colour that a text on the screen begins in, in the words of the vt100 crate: `Default`, `Idx(1)` for red.
+    pub fn colour_of(&self, text: &str) -> Result<String> {
+        let parser = locked(&self.parser);
+        let screen = parser.screen();
+        let columns = screen.size().1;
+        for (row, line) in (0u16..).zip(screen.rows(0, columns.get())) {
+            let Some((before, _)) = line.split_once(text) else { continue };
+            let column = u16::try_from(before.chars().count())?;
+            let cell = screen.cell(row, column).context("no such cell")?;
+            return Ok(format!("{:?}", cell.fgcolor()));
+        }
+        Err(Fault(format!("no {text} on the screen:\n{}", screen.contents())))
+    }
+
     /// Waits until the screen is as wished.
     pub fn wait(&self, what: &str, wished: impl Fn(&str) -> bool) -> Result<String> {
         let waited =

@@ -1,10 +1,11 @@
 //! `proc events`: what happened to services and their sockets.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{Example, LabeledError, PipelineData, Signature, SyntaxShape, Type, Value, record};
+use nu_protocol::{Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value, record};
 use serde_json::Value as Json;
 use shimd_api::event::EventRow;
 
+use crate::colours::Palette;
 use crate::daemon::Daemon;
 use crate::error::Blame;
 use crate::input::{Names, names_param, not_negative};
@@ -60,7 +61,7 @@ table shows a row only when the next one is there: --raw gives text instead, an 
                 example: "proc events web --limit 1",
                 description: "The last that happened to a service",
                 result: Some(Value::test_list(vec![Value::test_record(record! {
-                    "time" => value::time("2026-01-02T03:04:05.678Z", nu_protocol::Span::test_data()),
+                    "time" => value::time("2026-01-02T03:04:05.678Z", Span::test_data()),
                     "service" => Value::test_string("web"),
                     "kind" => Value::test_string("verdict"),
                     "detail" => Value::test_record(record! {
@@ -114,14 +115,19 @@ table shows a row only when the next one is there: --raw gives text instead, an 
         let (names, past) = (Names::read(call, input)?, Past::read(call)?);
         let (names_param, names) = match names {
             Names::NotGiven => (None, Vec::new()),
-            Names::Given(names) if names.is_empty() => return Ok(past_rows(plugin, Vec::new(), raw, call)),
+            Names::Given(names) if names.is_empty() => return Ok(nothing(plugin, raw, head)),
             Names::Given(names) => (Some(names_param(&names)), names),
         };
         let blame = Blame { head, names };
+        let palette = if raw { Palette::of(engine, head)? } else { Palette::default() };
+        let line = move |event: EventRow| line(&event, &palette);
         if !follow {
             let rows: Vec<EventRow> =
                 Daemon::running(engine, blame)?.ask("event.list", past.of_list(names_param))?;
-            return Ok(past_rows(plugin, rows, raw, call));
+            return Ok(match raw {
+                true => text::stream(rows.into_iter().map(line).map(Ok), &plugin.readers, head),
+                false => value::table(&rows, head),
+            });
         }
         let live = Live::open(plugin, engine, |stop| {
             let daemon = Daemon::running(engine, blame)?;
@@ -129,16 +135,16 @@ table shows a row only when the next one is there: --raw gives text instead, an 
             Ok(Box::new(events.past_at_most(past.at_most())))
         })?;
         Ok(match raw {
-            true => text::stream(live.map(|event| event.map(|event| line(&event))), &plugin.readers, head),
+            true => text::stream(live.map(move |event| event.map(&line)), &plugin.readers, head),
             false => value::stream(live, head),
         })
     }
 }
 
-fn past_rows(plugin: &Proc, rows: Vec<EventRow>, raw: bool, call: &EvaluatedCall) -> PipelineData {
+fn nothing(plugin: &Proc, raw: bool, head: Span) -> PipelineData {
     match raw {
-        true => text::stream(rows.into_iter().map(|event| Ok(line(&event))), &plugin.readers, call.head),
-        false => value::table(&rows, call.head),
+        true => text::stream(std::iter::empty(), &plugin.readers, head),
+        false => value::table::<EventRow>(&[], head),
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use shimd_api::event::{EventKind, EventRow};
 
 use crate::chart::chart;
+use crate::colours::Palette;
 use crate::daemon::Daemon;
 use crate::error::Blame;
 use crate::input::{Names, not_negative};
@@ -38,8 +39,8 @@ impl PluginCommand for History {
         "A row is a verdict that a socket had for a time: from when, how long it lasted (of the last one: until now), why,
 and who did it, where that is known. With --since rows come that reach into that time; they are whole.
 
---chart draws a line a socket, as wide as the terminal (80 columns where there is none), without colours. A column
-shows the worst of its time, so that a lost file is seen however short it was."
+--chart draws a line a socket, as wide as the terminal (80 columns where there is none), with colours only on a
+terminal. A column shows the worst of its time, so that a lost file is seen however short it was."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -108,10 +109,11 @@ shows the worst of its time, so that a lost file is seen however short it was."
         if !call.has_flag("chart")? {
             return Ok(value::table(&spells, call.head));
         }
+        let palette = Palette::of(engine, call.head)?;
         let from = since.or_else(|| spells.first().map(|first: &Spell| first.from)).unwrap_or(now);
         let drawn = match spells.is_empty() {
             true => String::new(),
-            false => chart(&spells, (from, now), width(engine, call.head), &Local),
+            false => chart(&spells, (from, now), width(engine, call.head), &palette, &Local),
         };
         Ok(PipelineData::value(Value::string(drawn, call.head), None))
     }

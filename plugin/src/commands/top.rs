@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Example, LabeledError, PipelineData, Signature, Type};
 
+use crate::colours::Palette;
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::plugin::Proc;
@@ -55,8 +56,9 @@ In a script: proc list, or proc socket-check --watch."
         if !std::io::stdout().is_terminal() {
             return Err(error::no_terminal("its output is no terminal", call.head));
         }
+        let palette = Palette::of(engine, call.head)?;
         let daemon = Daemon::running(engine, Blame::head(call.head))?;
-        top::show(engine, daemon.reach(), call.head)?;
+        top::show(engine, daemon.reach(), &palette, call.head)?;
         Ok(PipelineData::empty())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ratatui::style::Style;
 use shimd_api::wire::{ServiceRow, ShimInfo, SocketRow, Status};
 
 use super::spells::{Level, Spells};
@@ -35,6 +36,8 @@ pub struct Model {
     pub question: Option<Act>,
     /// What came of the last command, or what is wrong.
     pub message: Option<String>,
+    /// The styles of states and verdicts.
+    pub styles: BTreeMap<String, Style>,
 }
 
 /// What a key wants done.
@@ -83,6 +86,11 @@ pub enum Key {
 }
 
 impl Model {
+    /// The style of a state or verdict.
+    pub fn style(&self, word: &str) -> Style {
+        self.styles.get(word).copied().unwrap_or_default()
+    }
+
     /// Takes a look in.
     pub fn take(&mut self, look: Look) {
         for socket in &look.sockets {

@@ -11,7 +11,9 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use super::model::{Act, Key, Model};
 use super::source::{News, Source};
 use super::spells::change;
+use super::style::style;
 use super::view;
+use crate::colours::{Palette, WORDS};
 use crate::daemon::Reach;
 use crate::error;
 use crate::stop::Stop;
@@ -23,20 +25,26 @@ const TICK: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// No terminal, or one that refuses; the terminal is as it was before.
-pub fn show(engine: &EngineInterface, reach: Reach, head: Span) -> Result<(), LabeledError> {
+pub fn show(
+    engine: &EngineInterface,
+    reach: Reach,
+    palette: &Palette,
+    head: Span,
+) -> Result<(), LabeledError> {
+    let styles = WORDS.iter().map(|word| ((*word).to_owned(), style(palette.style(word)))).collect();
+    let model = Model { styles, ..Model::default() };
     let stop = Stop::default();
     let _ctrl_c = stop.at_ctrl_c(engine)?;
     // Else the terminal would stop this process when it reads a key.
     let _foreground = engine.enter_foreground()?;
     let refused = |problem: io::Error| error::no_terminal(&problem.to_string(), head);
     let mut terminal = ratatui::try_init().map_err(refused)?;
-    let shown = run(&mut terminal, Source::start(reach, &stop), &stop);
+    let shown = run(&mut terminal, model, Source::start(reach, &stop), &stop);
     let restored = ratatui::try_restore();
     shown.and(restored).map_err(refused)
 }
 
-fn run(terminal: &mut DefaultTerminal, source: Source, stop: &Stop) -> io::Result<()> {
-    let mut model = Model::default();
+fn run(terminal: &mut DefaultTerminal, mut model: Model, source: Source, stop: &Stop) -> io::Result<()> {
     let mut drawn = false;
     while !stop.is_set() {
         let mut changed = !drawn;

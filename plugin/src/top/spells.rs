@@ -29,6 +29,16 @@ impl Level {
         }
     }
 
+    /// The word whose colour it has.
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Unknown => "unknown",
+            Level::Absent => "absent",
+            Level::Ok => "ok",
+            Level::Bad => "failed",
+        }
+    }
+
     /// Its cell in a bar.
     pub fn cell(self) -> char {
         match self {

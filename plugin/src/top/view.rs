@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState, Wrap};
 use shimd_api::duration::format_duration;
 use shimd_api::wire::{ServiceRow, SocketRow, Status};
 
 use super::model::{Model, SPAN};
-use super::spells::{Level, Spells};
+use super::spells::Spells;
 
 const KEYS: &str = " q leave  ↑↓ select  r restart --clean  s start  x stop  c check";
 /// Lines for the selected service.
@@ -42,16 +42,16 @@ fn title(model: &Model) -> Line<'static> {
     let mut words = vec![
         Span::styled(" proc top ", Style::new().add_modifier(Modifier::REVERSED)),
         Span::raw(format!(" shimd {} (pid {})  ", look.info.version, look.info.pid)),
-        Span::styled(format!("{running} running"), colour(Color::Green)),
+        Span::styled(format!("{running} running"), model.style("running")),
     ];
     if failed > 0 {
-        words.push(Span::styled(format!("  {failed} failed"), colour(Color::Red)));
+        words.push(Span::styled(format!("  {failed} failed"), model.style("failed")));
     }
     if others > 0 {
         words.push(Span::raw(format!("  {others} other")));
     }
     if let Some(trouble) = look.info.troubles.first() {
-        words.push(Span::styled(format!("  {}", printable(trouble)), colour(Color::Yellow)));
+        words.push(Span::styled(format!("  {}", printable(trouble)), model.style("unknown")));
     }
     Line::from(words)
 }
@@ -74,10 +74,11 @@ fn services(frame: &mut Frame, area: Rect, model: &Model) {
     let bar = width.saturating_sub(taken).min(60);
     let now = model.look.as_ref().map_or(0, |look| look.now);
     let rows = model.services().iter().map(|row| {
-        let mut cells: Vec<Cell> = shown.iter().map(|(column, _, _)| cell(row, column)).collect();
+        let mut cells: Vec<Cell> = shown.iter().map(|(column, _, _)| cell(model, row, column)).collect();
         let levels =
             model.spells.get(&row.name).map_or_else(Vec::new, |spells: &Spells| spells.bar(now, SPAN, bar));
-        let spans = levels.into_iter().map(|level| Span::styled(level.cell().to_string(), of_level(level)));
+        let spans =
+            levels.into_iter().map(|level| Span::styled(level.cell().to_string(), model.style(level.word())));
         cells.push(Cell::from(Line::from(spans.collect::<Vec<_>>())));
         Row::new(cells)
     });
@@ -91,13 +92,13 @@ fn services(frame: &mut Frame, area: Rect, model: &Model) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn cell(row: &ServiceRow, column: &str) -> Cell<'static> {
+fn cell(model: &Model, row: &ServiceRow, column: &str) -> Cell<'static> {
     match column {
         "name" => Cell::from(row.name.clone()),
-        "status" => Cell::from(row.status.to_string()).style(of_status(row.status)),
+        "status" => Cell::from(row.status.to_string()).style(model.style(row.status.as_str())),
         "sockets" => {
             let style = if row.sockets_ok < row.sockets && row.status != Status::Inactive {
-                colour(Color::Red)
+                model.style("failed")
             } else {
                 Style::new()
             };
@@ -128,19 +129,19 @@ fn about(model: &Model, width: usize) -> Vec<Line<'static>> {
     };
     let mut lines = vec![Line::from("─".repeat(width))];
     let mut first = vec![Span::styled(format!(" {} ", row.name), Style::new().add_modifier(Modifier::BOLD))];
-    first.push(Span::styled(row.status.to_string(), of_status(row.status)));
+    first.push(Span::styled(row.status.to_string(), model.style(row.status.as_str())));
     if let Some(reason) = &row.health_reason {
         first.push(Span::raw(format!(": {}", printable(reason))));
     }
     lines.push(Line::from(first));
-    lines.extend(model.sockets().map(socket));
+    lines.extend(model.sockets().map(|row| socket(model, row)));
     lines
 }
 
-fn socket(row: &SocketRow) -> Line<'static> {
+fn socket(model: &Model, row: &SocketRow) -> Line<'static> {
     let mut words = vec![
         Span::raw(format!(" {} ", printable(&row.socket))),
-        Span::styled(row.verdict.clone(), of_level(Level::of(&row.verdict))),
+        Span::styled(row.verdict.clone(), model.style(&row.verdict)),
     ];
     if let (Some(pending), Some(backlog)) = (row.pending, row.backlog) {
         words.push(Span::raw(format!("  queue {pending}/{backlog}")));
@@ -157,7 +158,9 @@ fn socket(row: &SocketRow) -> Line<'static> {
 fn bottom(model: &Model) -> Line<'static> {
     let reversed = Style::new().add_modifier(Modifier::REVERSED);
     match (&model.question, &model.message) {
-        (Some(act), _) => Line::styled(format!(" {}? y/n ", act.words()), reversed.fg(Color::Yellow)),
+        (Some(act), _) => {
+            Line::styled(format!(" {}? y/n ", act.words()), reversed.patch(model.style("starting")))
+        }
         (None, Some(message)) => Line::styled(format!(" {} ", printable(message)), reversed),
         (None, None) => Line::styled(KEYS, Style::new().add_modifier(Modifier::DIM)),
     }
@@ -166,27 +169,6 @@ fn bottom(model: &Model) -> Line<'static> {
 /// Processes choose their names: nothing in a text may do anything to the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
-}
-
-fn colour(colour: Color) -> Style {
-    Style::new().fg(colour)
-}
-
-fn of_status(status: Status) -> Style {
-    match status {
-        Status::Running => colour(Color::Green),
-        Status::Failed => colour(Color::Red),
-        Status::Inactive => Style::new().add_modifier(Modifier::DIM),
-        _ => colour(Color::Yellow),
-    }
-}
-
-fn of_level(level: Level) -> Style {
-    match level {
-        Level::Ok => colour(Color::Green),
-        Level::Bad => colour(Color::Red),
-        Level::Absent | Level::Unknown => Style::new().add_modifier(Modifier::DIM),
-    }
 }
 
 #[cfg(test)]
