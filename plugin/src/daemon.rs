@@ -30,6 +30,8 @@ pub struct Daemon<'a> {
     blame: Blame,
     /// How long it may take to answer, or, at long work, to give a sign of life (it does so each second).
     deadline: Duration,
+    /// What it says of work that takes long.
+    line: ProgressLine,
 }
 
 impl<'a> Daemon<'a> {
@@ -47,9 +49,13 @@ impl<'a> Daemon<'a> {
     ///
     /// # Errors
     /// `proc::no_daemon` if none could be started, or none is to be; `proc::version` if it is of another version.
-    pub fn started(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
-        Self::running_or(engine, blame, |config, home, blame| match config.autostart {
-            true => launch::start(engine, home, blame),
+    pub fn started(
+        engine: &'a EngineInterface,
+        blame: Blame,
+        line: ProgressLine,
+    ) -> Result<Self, LabeledError> {
+        Self::running_or(engine, blame, line, |config, home, blame, line| match config.autostart {
+            true => launch::start(engine, home, blame, line),
             false => Err(error::not_started(&home.control_socket(), blame.head)),
         })
     }
@@ -58,22 +64,27 @@ impl<'a> Daemon<'a> {
     ///
     /// # Errors
     /// `proc::no_daemon` if none could be started, `proc::version` if it is of another version.
-    pub fn started_if_need_be(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
-        Self::running_or(engine, blame, |_, home, blame| launch::start(engine, home, blame))
+    pub fn started_if_need_be(
+        engine: &'a EngineInterface,
+        blame: Blame,
+        line: ProgressLine,
+    ) -> Result<Self, LabeledError> {
+        Self::running_or(engine, blame, line, |_, home, blame, line| launch::start(engine, home, blame, line))
     }
 
     fn running_or(
         engine: &'a EngineInterface,
         blame: Blame,
-        absent: impl FnOnce(&Config, &Home, &Blame) -> Result<Client, LabeledError>,
+        mut line: ProgressLine,
+        absent: impl FnOnce(&Config, &Home, &Blame, &mut ProgressLine) -> Result<Client, LabeledError>,
     ) -> Result<Self, LabeledError> {
         let (config, home) = settings(engine, &blame)?;
         let socket = home.control_socket();
         let client = match Client::connect(&socket, CONNECT.min(config.deadline)) {
-            Err(ClientError::NoDaemon { .. }) => absent(&config, &home, &blame)?,
+            Err(ClientError::NoDaemon { .. }) => absent(&config, &home, &blame, &mut line)?,
             other => other.map_err(|error| error::request(error, &blame))?,
         };
-        let mut daemon = Daemon { engine, socket, client, blame, deadline: config.deadline };
+        let mut daemon = Daemon { engine, socket, client, blame, deadline: config.deadline, line };
         daemon.check_version()?;
         Ok(daemon)
     }
@@ -87,18 +98,23 @@ impl<'a> Daemon<'a> {
         let socket = home.control_socket();
         let connected = Client::connect(&socket, CONNECT.min(deadline));
         let client = connected.map_err(|error| error::request(error, &blame))?;
-        Ok(Daemon { engine, socket, client, blame, deadline })
+        Ok(Daemon { engine, socket, client, blame, deadline, line: ProgressLine::none() })
     }
 
     /// A new daemon, in the place of the one that runs if one does, whatever version that is.
     ///
     /// # Errors
     /// `proc::failed` says why it was not replaced, `proc::no_daemon` why none came up.
-    pub fn replaced(engine: &'a EngineInterface, blame: Blame) -> Result<Self, LabeledError> {
+    pub fn replaced(
+        engine: &'a EngineInterface,
+        blame: Blame,
+        mut line: ProgressLine,
+    ) -> Result<Self, LabeledError> {
         let (Config { deadline, .. }, home) = settings(engine, &blame)?;
         let socket = home.control_socket();
-        let client = launch::replace(engine, &home, &blame, Self::root_of_running(engine, &socket))?;
-        let mut daemon = Daemon { engine, socket, client, blame, deadline };
+        let root = Self::root_of_running(engine, &socket);
+        let client = launch::replace(engine, &home, &blame, root, &mut line)?;
+        let mut daemon = Daemon { engine, socket, client, blame, deadline, line };
         daemon.check_version()?;
         Ok(daemon)
     }
@@ -109,6 +125,16 @@ impl<'a> Daemon<'a> {
         let mut client = Client::connect_unless(socket, CONNECT, &cancelled).ok()?;
         let info = client.call("shim.info", json!({}), CONNECT, &mut |_| {}, &cancelled).ok()?;
         Some(info.get("socket_root")?.as_str()?.to_owned())
+    }
+
+    /// What is said of work that takes long.
+    pub fn with_line(self, line: ProgressLine) -> Self {
+        Daemon { line, ..self }
+    }
+
+    /// The same, for a wait of the command's own.
+    pub fn line(&mut self) -> &mut ProgressLine {
+        &mut self.line
     }
 
     /// What the command is about.
@@ -145,8 +171,7 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// What the daemon says, or why it could not be asked.
     pub fn call(&mut self, method: &str, params: Json) -> Result<Json, ClientError> {
-        let mut line = ProgressLine::new();
-        let engine = self.engine;
+        let (engine, line) = (self.engine, &mut self.line);
         self.client.call(method, params, self.deadline, &mut |progress| line.draw(&progress), &|| {
             engine.signals().interrupted()
         })

@@ -22,6 +22,7 @@ use shimd_api::{Client, ClientError, Home};
 use crate::daemon::CONNECT;
 use crate::error::{self, Blame};
 use crate::place;
+use crate::progress::ProgressLine;
 
 /// The daemon's program.
 const PROGRAM: &str = "shimd";
@@ -51,8 +52,13 @@ const TOLD: usize = 5;
 ///
 /// # Errors
 /// `proc::no_daemon` says why none came up, with the last lines of its log.
-pub fn start(engine: &EngineInterface, home: &Home, blame: &Blame) -> Result<Client, LabeledError> {
-    launch(engine, home, blame, None)
+pub fn start(
+    engine: &EngineInterface,
+    home: &Home,
+    blame: &Blame,
+    line: &mut ProgressLine,
+) -> Result<Client, LabeledError> {
+    launch(engine, home, blame, None, line)
 }
 
 /// Starts a daemon in the place of the one that runs, if one does, and connects to it. `root`: the folder in which that
@@ -65,8 +71,9 @@ pub fn replace(
     home: &Home,
     blame: &Blame,
     root: Option<String>,
+    line: &mut ProgressLine,
 ) -> Result<Client, LabeledError> {
-    launch(engine, home, blame, Some(root))
+    launch(engine, home, blame, Some(root), line)
 }
 
 /// `replacing`: the socket root to go on with, if it is known.
@@ -75,6 +82,7 @@ fn launch(
     home: &Home,
     blame: &Blame,
     replacing: Option<Option<String>>,
+    line: &mut ProgressLine,
 ) -> Result<Client, LabeledError> {
     let program = find(engine)
         .ok_or_else(|| error::no_start(format!("no {PROGRAM} runs, and {NOT_FOUND}"), blame.head, INSTALL))?;
@@ -95,8 +103,8 @@ fn launch(
         error::no_start(format!("cannot start {}: {problem}", program.display()), blame.head, &help)
     })?;
     let connected = match replaces {
-        false => connect(engine, &mut child, &home.control_socket()),
-        true => taken_over(engine, &mut child, home),
+        false => connect(engine, &mut child, &home.control_socket(), line),
+        true => taken_over(engine, &mut child, home, line),
     };
     // Whether it serves or ends: no zombie stays behind while this plugin lives.
     std::thread::spawn(move || child.wait());
@@ -125,15 +133,20 @@ enum Failure {
 }
 
 /// Connects as soon as a daemon, this or another one, listens.
-fn connect(engine: &EngineInterface, child: &mut Child, socket: &Path) -> Result<Client, Failure> {
-    let until = Instant::now() + START;
+fn connect(
+    engine: &EngineInterface,
+    child: &mut Child,
+    socket: &Path,
+    line: &mut ProgressLine,
+) -> Result<Client, Failure> {
+    let began = Instant::now();
     let cancelled = || engine.signals().interrupted();
     let mut ended = None;
     loop {
         match Client::connect_unless(socket, CONNECT, &cancelled) {
             Err(error @ ClientError::NoDaemon { .. }) => match ended {
                 Some(status) if !has_rival(status) => return Err(Failure::Ended(status)),
-                _ if Instant::now() >= until => return Err(Failure::Client(error)),
+                _ if began.elapsed() >= START => return Err(Failure::Client(error)),
                 _ => {}
             },
             other => return other.map_err(Failure::Client),
@@ -143,15 +156,23 @@ fn connect(engine: &EngineInterface, child: &mut Child, socket: &Path) -> Result
         }
         // Looked at before the next attempt to connect: a daemon that came up and ended at once was there.
         ended = ended.or_else(|| child.try_wait().ok().flatten());
+        line.waits(began.elapsed(), "shimd comes up");
         std::thread::sleep(LOOK);
     }
 }
 
 /// Connects once the new daemon has the home: its control socket is there before that, and its clients wait.
-fn taken_over(engine: &EngineInterface, child: &mut Child, home: &Home) -> Result<Client, Failure> {
-    let until = Instant::now() + REPLACE;
+fn taken_over(
+    engine: &EngineInterface,
+    child: &mut Child,
+    home: &Home,
+    line: &mut ProgressLine,
+) -> Result<Client, Failure> {
+    let began = Instant::now();
     let new = child.id().to_string();
-    while std::fs::read_to_string(home.lock()).is_ok_and(|pid| pid.trim() != new) && Instant::now() < until {
+    while std::fs::read_to_string(home.lock()).is_ok_and(|pid| pid.trim() != new) && began.elapsed() < REPLACE
+    {
+        line.waits(began.elapsed(), "shimd is replaced");
         if engine.signals().interrupted() {
             return Err(Failure::Client(ClientError::Cancelled));
         }
@@ -160,7 +181,7 @@ fn taken_over(engine: &EngineInterface, child: &mut Child, home: &Home) -> Resul
         }
         std::thread::sleep(LOOK);
     }
-    connect(engine, child, &home.control_socket())
+    connect(engine, child, &home.control_socket(), line)
 }
 
 /// Whether the daemon ended because another one has the home, and so will listen.

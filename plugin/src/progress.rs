@@ -3,28 +3,53 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use nu_plugin::EvaluatedCall;
+use nu_protocol::LabeledError;
+use ratatui::crossterm::terminal::size;
 use shimd_api::wire::{Progress, ProgressRow, Status};
 
-/// Clears the line. Wrapping is off while one is drawn, so that a narrow terminal cuts it.
+/// Clears the line.
 const CLEAR: &str = "\r\x1b[K";
 
 /// The line, if stderr is a terminal; otherwise nothing.
 pub struct ProgressLine {
-    terminal: bool,
+    shown: bool,
     drawn: bool,
 }
 
 impl ProgressLine {
-    /// A line that is not drawn yet.
-    pub fn new() -> ProgressLine {
-        ProgressLine { terminal: std::io::stderr().is_terminal(), drawn: false }
+    /// A line that is not drawn yet, and never is with `--quiet`.
+    ///
+    /// # Errors
+    /// Nushell's own.
+    pub fn of(call: &EvaluatedCall) -> Result<ProgressLine, LabeledError> {
+        Ok(ProgressLine { shown: !call.has_flag("quiet")? && std::io::stderr().is_terminal(), drawn: false })
+    }
+
+    /// One that is never drawn: for work that is not long.
+    pub fn none() -> ProgressLine {
+        ProgressLine { shown: false, drawn: false }
     }
 
     /// Draws it anew. The daemon tells first after about a second: what is quicker draws nothing.
     pub fn draw(&mut self, progress: &Progress) {
-        if self.terminal {
+        self.say(&line(progress));
+    }
+
+    /// Draws it anew for a wait of the plugin's own, which has lasted so long: once it is over a second.
+    pub fn waits(&mut self, waited: Duration, what: &str) {
+        if waited >= Duration::from_secs(1) {
+            self.say(&format!("{}s  {what}", waited.as_secs()));
+        }
+    }
+
+    fn say(&mut self, words: &str) {
+        if self.shown {
+            // One that is wrapped could not be cleared.
+            let width = size().map_or(80, |(columns, _)| usize::from(columns)).saturating_sub(1);
+            let words: String = words.chars().take(width).collect();
             // A terminal that is gone loses the line, nothing else.
-            let _ = write!(std::io::stderr(), "{CLEAR}\x1b[?7l{}\x1b[?7h", line(progress));
+            let _ = write!(std::io::stderr(), "{CLEAR}{words}");
             self.drawn = true;
         }
     }

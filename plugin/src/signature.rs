@@ -10,6 +10,8 @@ pub trait ServiceSignature: Sized {
     fn names(self, description: &str) -> Self;
     /// `--fail`.
     fn fail_flag(self, description: &str) -> Self;
+    /// `--quiet`.
+    fn quiet_flag(self) -> Self;
     /// Takes names or rows from the pipeline (see `input`), gives `output`.
     fn takes_names(self, output: Type) -> Self;
 }
@@ -29,6 +31,10 @@ impl ServiceSignature for Signature {
 
     fn fail_flag(self, description: &str) -> Self {
         self.switch("fail", description, Some('f'))
+    }
+
+    fn quiet_flag(self) -> Self {
+        self.switch("quiet", "No progress on a terminal.", Some('q'))
     }
 
     fn takes_names(self, output: Type) -> Self {

@@ -47,6 +47,7 @@ mod ordinary_user;
 mod own_socket_put_back;
 mod plugin_starts_daemon;
 mod proc_heal_bridges_a_ghost;
+mod progress;
 mod publish;
 mod publish_gapless;
 mod random_removals_never_green;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         restart_many_one_fails::trials(),
         resources_run_out::trials(),
         restart_many_disturbed::trials(),
+        progress::trials(),
         publish::trials(),
         publish_gapless::trials(),
         depends_on::trials(),

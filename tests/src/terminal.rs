@@ -22,6 +22,7 @@ pub struct Terminal {
     slave: OwnedFd,
     child: Child,
     parser: Arc<Mutex<vt100::Parser>>,
+    written: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
@@ -42,6 +43,8 @@ impl Terminal {
         inside.stdin(pty.slave.try_clone()?).stdout(pty.slave.try_clone()?).stderr(pty.slave.try_clone()?);
         let child = inside.spawn().context("cannot start setsid")?;
         let parser = Arc::new(Mutex::new(vt100::Parser::new(sizes.0, sizes.1, 0)));
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let kept = written.clone();
         let (shown, mut output) = (parser.clone(), File::from(pty.master.try_clone()?));
         let mut answers = output.try_clone()?;
         std::thread::spawn(move || {
@@ -49,6 +52,7 @@ impl Terminal {
             // It fails once nobody has the other side open.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 let bytes = bytes.get(..count).unwrap_or_default();
+                kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
                 let mut parser = locked(&shown);
                 parser.process(bytes);
                 // "Where is the cursor?": a line editor waits for the answer.
@@ -58,7 +62,7 @@ impl Terminal {
                 }
             }
         });
-        Ok(Terminal { master: File::from(pty.master), slave: pty.slave, child, parser })
+        Ok(Terminal { master: File::from(pty.master), slave: pty.slave, child, parser, written })
     }
 
     /// Presses keys.
@@ -69,6 +73,12 @@ impl Terminal {
     /// What is on the screen.
     pub fn screen(&self) -> String {
         locked(&self.parser).screen().contents()
+    }
+
+    /// All that was ever written to it, escape sequences included.
+    pub fn written(&self) -> String {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&written).into_owned()
     }
 
     /// The colour that a text on the screen begins in, in the words of the vt100 crate: `Default`, `Idx(1)` for red.

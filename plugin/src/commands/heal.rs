@@ -10,6 +10,7 @@ use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
+use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
 use crate::{place, value};
 
@@ -46,6 +47,7 @@ their pid nor descriptors."
             .services()
             .names("Paths of sockets, or services.")
             .fail_flag("A socket that cannot be healed is an error.")
+            .quiet_flag()
             .takes_names(Type::table())
     }
 
@@ -88,7 +90,7 @@ their pid nor descriptors."
         }
         let params = params(engine, &names);
         let blame = Blame { head: call.head, names };
-        let mut daemon = Daemon::started(engine, blame.clone())?;
+        let mut daemon = Daemon::started(engine, blame.clone(), ProgressLine::of(call)?)?;
         let rows: Vec<HealRow> = daemon.ask("socket.heal", params)?;
         if call.has_flag("fail")? {
             let bad = rows.iter().filter(|row| row.outcome == HealOutcome::NotPossible);

@@ -13,6 +13,7 @@ use shimd_api::{ClientError, RpcError, Spec, rpc::kind};
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::plugin::Proc;
+use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
 use crate::{place, value};
 
@@ -59,6 +60,7 @@ Nothing is started or restarted: proc start and proc restart do that."
                 spec,
                 "A record, a table of records, or a path to .json or .nuon; else the input.",
             )
+            .quiet_flag()
             .takes_names(Type::table())
     }
 
@@ -121,7 +123,7 @@ Nothing is started or restarted: proc start and proc restart do that."
             [one] => json!({ "spec": one.json }),
             many => json!({ "specs": many.iter().map(|spec| &spec.json).collect::<Vec<_>>() }),
         };
-        let mut daemon = Daemon::started(engine, Blame::head(call.head))?;
+        let mut daemon = Daemon::started(engine, Blame::head(call.head), ProgressLine::of(call)?)?;
         let answer = daemon.call("service.set", params).map_err(|failure| match failure {
             ClientError::Rpc(refusal) if refusal.kind() == kind::BAD_SPEC => {
                 let name = refusal.data.as_ref().and_then(|data| data.name.as_deref());

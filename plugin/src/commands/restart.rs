@@ -9,6 +9,7 @@ use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
+use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
 use crate::value;
 
@@ -58,6 +59,7 @@ serves on, and the outcome is failed with the reason. It takes sockets of the mo
                 Some('g'),
             )
             .fail_flag("A service that does not come up again is an error.")
+            .quiet_flag()
             .takes_names(Type::table())
     }
 
@@ -102,7 +104,7 @@ serves on, and the outcome is failed with the reason. It takes sockets of the mo
             "clean": call.has_flag("clean")?,
             "gapless": call.has_flag("gapless")?,
         });
-        let mut daemon = Daemon::started(engine, Blame { head: call.head, names })?;
+        let mut daemon = Daemon::started(engine, Blame { head: call.head, names }, ProgressLine::of(call)?)?;
         let rows: Vec<RestartRow> = daemon.ask_long("service.restart", params)?;
         if call.has_flag("fail")? {
             let failed = rows.iter().filter(|row| row.outcome != "restarted");

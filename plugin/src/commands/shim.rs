@@ -11,6 +11,7 @@ use shimd_api::wire::ShimInfo;
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::plugin::Proc;
+use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
 use crate::value::ToValue;
 
@@ -42,7 +43,10 @@ state, and where sockets declared by a basename live."
     }
 
     fn signature(&self) -> Signature {
-        Signature::build("proc shim start").services().input_output_type(Type::Nothing, Type::record())
+        Signature::build("proc shim start")
+            .services()
+            .quiet_flag()
+            .input_output_type(Type::Nothing, Type::record())
     }
 
     fn examples(&self) -> Vec<Example<'_>> {
@@ -60,7 +64,7 @@ state, and where sockets declared by a basename live."
         call: &EvaluatedCall,
         _: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let mut daemon = Daemon::started_if_need_be(engine, Blame::head(call.head))?;
+        let mut daemon = Daemon::started_if_need_be(engine, Blame::head(call.head), ProgressLine::of(call)?)?;
         let info: ShimInfo = daemon.ask("shim.info", json!({}))?;
         Ok(PipelineData::value(info.to_value(call.head), None))
     }
@@ -93,6 +97,7 @@ by another version: proc shim restart."
         Signature::build("proc shim stop")
             .services()
             .switch("services", "Stop the services too.", Some('s'))
+            .quiet_flag()
             .input_output_type(Type::Nothing, Type::record())
     }
 
@@ -118,18 +123,20 @@ by another version: proc shim restart."
         call: &EvaluatedCall,
         _: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let mut daemon = Daemon::of_any_version(engine, Blame::head(call.head))?;
+        let daemon = Daemon::of_any_version(engine, Blame::head(call.head))?;
+        let mut daemon = daemon.with_line(ProgressLine::of(call)?);
         let params = match call.has_flag("services")? {
             true => json!({ "stop_services": true }),
             false => json!({}),
         };
         let info: ShimInfo = daemon.ask_long("shim.shutdown", params)?;
-        let until = Instant::now() + END;
+        let began = Instant::now();
         while lives(info.pid) {
+            daemon.line().waits(began.elapsed(), "shimd ends");
             if engine.signals().interrupted() {
                 return Err(error::request(ClientError::Cancelled, daemon.blame()));
             }
-            if Instant::now() >= until {
+            if began.elapsed() >= END {
                 return Err(error::still_ending(info.pid, END, call.head));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -163,7 +170,10 @@ and the error says why. Commands that are given meanwhile wait for the new daemo
     }
 
     fn signature(&self) -> Signature {
-        Signature::build("proc shim restart").services().input_output_type(Type::Nothing, Type::record())
+        Signature::build("proc shim restart")
+            .services()
+            .quiet_flag()
+            .input_output_type(Type::Nothing, Type::record())
     }
 
     fn examples(&self) -> Vec<Example<'_>> {
@@ -181,7 +191,7 @@ and the error says why. Commands that are given meanwhile wait for the new daemo
         call: &EvaluatedCall,
         _: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let mut daemon = Daemon::replaced(engine, Blame::head(call.head))?;
+        let mut daemon = Daemon::replaced(engine, Blame::head(call.head), ProgressLine::of(call)?)?;
         let info: ShimInfo = daemon.ask("shim.info", json!({}))?;
         Ok(PipelineData::value(info.to_value(call.head), None))
     }

@@ -9,6 +9,7 @@ use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
+use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
 use crate::value;
 
@@ -42,6 +43,7 @@ service that runs already stays as it is."
             .services()
             .names("The services.")
             .fail_flag("A service that does not come up is an error.")
+            .quiet_flag()
             .takes_names(Type::table())
     }
 
@@ -78,7 +80,7 @@ service that runs already stays as it is."
             return Ok(value::table::<ActionRow>(&[], call.head));
         }
         let params = json!({ "names": names_param(&names) });
-        let mut daemon = Daemon::started(engine, Blame { head: call.head, names })?;
+        let mut daemon = Daemon::started(engine, Blame { head: call.head, names }, ProgressLine::of(call)?)?;
         let rows: Vec<ActionRow> = daemon.ask_long("service.start", params)?;
         if call.has_flag("fail")? {
             let down = rows.iter().filter(|row| row.status != wire::Status::Running);

@@ -10,6 +10,7 @@ use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
+use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
 use crate::value;
 
@@ -43,6 +44,7 @@ grandchildren included."
             .services()
             .names("The services.")
             .fail_flag("A service that is not down is an error.")
+            .quiet_flag()
             .takes_names(Type::table())
     }
 
@@ -75,7 +77,7 @@ grandchildren included."
             return Ok(value::table::<ActionRow>(&[], call.head));
         }
         let params = json!({ "names": names_param(&names) });
-        let mut daemon = Daemon::started(engine, Blame { head: call.head, names })?;
+        let mut daemon = Daemon::started(engine, Blame { head: call.head, names }, ProgressLine::of(call)?)?;
         let rows: Vec<ActionRow> = daemon.ask_long("service.stop", params)?;
         if call.has_flag("fail")? {
             error::fail_if_any(

@@ -9,6 +9,7 @@ use crate::daemon::Daemon;
 use crate::error::Blame;
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
+use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
 use crate::value;
 
@@ -33,7 +34,11 @@ impl PluginCommand for Unregister {
     crate::completes_services!();
 
     fn signature(&self) -> Signature {
-        Signature::build("proc unregister").services().names("The services.").takes_names(Type::table())
+        Signature::build("proc unregister")
+            .services()
+            .names("The services.")
+            .quiet_flag()
+            .takes_names(Type::table())
     }
 
     fn examples(&self) -> Vec<Example<'_>> {
@@ -66,7 +71,7 @@ impl PluginCommand for Unregister {
             return Ok(value::table::<ChangeRow>(&[], call.head));
         }
         let params = json!({ "names": names_param(&names) });
-        let mut daemon = Daemon::started(engine, Blame { head: call.head, names })?;
+        let mut daemon = Daemon::started(engine, Blame { head: call.head, names }, ProgressLine::of(call)?)?;
         let rows: Vec<ChangeRow> = daemon.ask_long("service.delete", params)?;
         Ok(value::table(&rows, call.head))
     }
