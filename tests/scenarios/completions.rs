@@ -1,4 +1,5 @@
-//! Tab at the prompt: the names of services with how each is; and nothing, at once, where no daemon answers.
+//! Tab at the prompt: the names of services with how each is, sockets, spec files, what flags hold; and nothing, at once,
+//! where no daemon answers.
 
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
@@ -15,6 +16,8 @@ pub fn trials() -> Vec<Trial> {
     let needs = [Need::Daemon, Need::Nushell, Need::Program("setsid")];
     vec![
         scenario("completions::names_with_their_state", &needs, names),
+        scenario("completions::spec_files", &needs, spec_files),
+        scenario("completions::values_of_flags", &needs, flags),
         scenario("completions::none_without_an_answer", &needs, none),
     ]
 }
@@ -53,27 +56,75 @@ fn names(world: &World) -> Result {
     Ok(())
 }
 
+fn spec_files(world: &World) -> Result {
+    for name in ["web.nuon", "web.json", "web.txt", "web one.nuon", ".web.nuon"] {
+        fs::write(world.file(name), "{name: web, exec: [sleep 1000]}")?;
+    }
+    fs::create_dir(world.file("specs"))?;
+    fs::write(world.file("specs/deep.nuon"), "{name: deep, exec: [sleep 1000]}")?;
+    let mut terminal = prompt(world)?;
+    terminal.press("proc register \t")?;
+    let screen = terminal.wait("files and folders", |screen| screen.contains("web.nuon"))?;
+    ensure!(["web.json", "specs/", "`web one.nuon`"].iter().all(|name| screen.contains(name)), "{screen}");
+    ensure!(!screen.contains("web.txt") && !screen.contains(".web.nuon"), "specs only: {screen}");
+    // A folder is gone on from, and its only file put into the line.
+    let mut terminal = prompt(world)?;
+    terminal.press("proc register sp\t")?;
+    terminal.wait("the folder", |screen| screen.contains("proc register specs/"))?;
+    terminal.press("\t")?;
+    terminal.wait("the file", |screen| screen.contains("proc register specs/deep.nuon"))?;
+    let mut terminal = prompt(world)?;
+    terminal.press("proc register `web o\t")?;
+    terminal.wait("a file with a space", |screen| screen.contains("`web one.nuon`"))?;
+    terminal.press("\r")?;
+    terminal.wait("it is registered", |screen| screen.contains("created"))?;
+    Ok(())
+}
+
+fn flags(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    fs::write(world.file("a-file"), "")?;
+    for (keys, one, other) in [
+        ("proc history web --since \t", "1hr", "1day"),
+        ("proc events --limit \t", "100", "1000"),
+        ("proc logs web --lines \t", "100", "1000"),
+    ] {
+        let mut terminal = prompt(world)?;
+        terminal.press(keys)?;
+        let screen = terminal.wait(keys, |screen| screen.contains(one) && screen.contains(other))?;
+        ensure!(!screen.contains("a-file"), "no files: {screen}");
+    }
+    for keys in ["proc history w\t", "proc list w\t", "proc heal w\t", "proc logs w\t"] {
+        let mut terminal = prompt(world)?;
+        terminal.press(keys)?;
+        terminal.wait(keys, |screen| screen.contains(&keys.replace("w\t", "web")))?;
+    }
+    Ok(())
+}
+
 fn none(world: &World) -> Result {
-    let asked = |what: &str| -> Result {
+    let asked = |what: &str, command: &str| -> Result {
         let mut terminal = prompt(world)?;
         let start = Instant::now();
-        terminal.press("proc status we\t")?;
+        terminal.press(&format!("{command} we\t"))?;
         // What is typed after it is there as soon as Tab was answered.
         terminal.press("b-x")?;
-        terminal.wait(what, |screen| screen.contains("proc status web-x"))?;
+        terminal.wait(what, |screen| screen.contains(&format!("{command} web-x")))?;
         let took = start.elapsed();
         world.note(format!("{what}: {took:?}"));
         // The plugin's start is in it, and a busy machine's moments.
         ensure!(took < HANGS, "{what}: the line hangs for {took:?}");
         Ok(())
     };
-    asked("no daemon")?;
+    asked("no daemon", "proc status")?;
     ensure!(!world.control_socket().exists(), "none was started for it");
     let daemon = world.start_daemon()?;
     world.up(&specs::unixd(world, "web-one", &[]))?;
     processes::signal(daemon, Signal::SIGSTOP);
     wait_until(SOON, "it is stopped", || processes::stopped(daemon))?;
-    let hangs = asked("a daemon that hangs");
+    let hangs = asked("a daemon that hangs", "proc status")
+        .and_then(|()| asked("a daemon that hangs, asked for more", "proc socket-check"));
     processes::signal(daemon, Signal::SIGCONT);
     hangs
 }

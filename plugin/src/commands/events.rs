@@ -42,7 +42,7 @@ table shows a row only when the next one is there: --raw gives text instead, an 
         vec!["service", "journal", "history", "log", "tail", "watch", "audit", "culprit"]
     }
 
-    crate::completes_services!();
+    crate::completes!(Services);
 
     fn signature(&self) -> Signature {
         Signature::build("proc events")

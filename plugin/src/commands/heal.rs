@@ -42,6 +42,8 @@ their pid nor descriptors."
         vec!["unix", "socket", "dangling", "relink", "bridge", "repair", "fix"]
     }
 
+    crate::completes!(Sockets);
+
     fn signature(&self) -> Signature {
         Signature::build("proc heal")
             .services()

@@ -47,6 +47,8 @@ terminal. A column shows the worst of its time, so that a lost file is seen howe
         vec!["service", "socket", "verdict", "timeline", "uptime", "outage", "availability"]
     }
 
+    crate::completes!(Services);
+
     fn signature(&self) -> Signature {
         Signature::build("proc history")
             .services()

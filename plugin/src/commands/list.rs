@@ -34,6 +34,8 @@ impl PluginCommand for List {
         vec!["service", "ps", "ls", "status", "systemctl"]
     }
 
+    crate::completes!(Services);
+
     fn signature(&self) -> Signature {
         Signature::build("proc list")
             .services()

@@ -42,7 +42,7 @@ the beginning is given, and how long it is."
         vec!["service", "journal", "output", "stdout", "stderr", "tail", "journalctl"]
     }
 
-    crate::completes_services!();
+    crate::completes!(Services);
 
     fn signature(&self) -> Signature {
         Signature::build("proc logs")

@@ -47,6 +47,8 @@ Nothing is started or restarted: proc start and proc restart do that."
         vec!["service", "spec", "add", "define", "enable", "upsert"]
     }
 
+    crate::completes!(Spec);
+
     fn signature(&self) -> Signature {
         let spec = SyntaxShape::OneOf(vec![
             SyntaxShape::Record(vec![].into()),

@@ -31,7 +31,7 @@ impl PluginCommand for ResetFailed {
         vec!["service", "limit", "clear", "systemctl"]
     }
 
-    crate::completes_services!();
+    crate::completes!(Services);
 
     fn signature(&self) -> Signature {
         Signature::build("proc reset-failed")

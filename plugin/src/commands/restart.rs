@@ -42,7 +42,7 @@ serves on, and the outcome is failed with the reason. It takes sockets of the mo
         vec!["service", "reload", "clean", "heal", "systemctl"]
     }
 
-    crate::completes_services!();
+    crate::completes!(Services);
 
     fn signature(&self) -> Signature {
         Signature::build("proc restart")

@@ -51,7 +51,7 @@ table shows a row only when the next one is there: print each, to see it at once
         vec!["unix", "listener", "audit", "verdict", "dangling", "ss", "lsof"]
     }
 
-    crate::completes_services!(sockets);
+    crate::completes!(Sockets);
 
     fn signature(&self) -> Signature {
         Signature::build("proc socket-check")

@@ -36,7 +36,7 @@ service that runs already stays as it is."
         vec!["service", "run", "up", "spawn", "systemctl"]
     }
 
-    crate::completes_services!();
+    crate::completes!(Services);
 
     fn signature(&self) -> Signature {
         Signature::build("proc start")

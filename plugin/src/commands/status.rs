@@ -34,7 +34,7 @@ impl PluginCommand for Status {
         vec!["service", "show", "inspect", "spec", "systemctl"]
     }
 
-    crate::completes_services!();
+    crate::completes!(Services);
 
     fn signature(&self) -> Signature {
         Signature::build("proc status").services().names("The service: one name.").takes_names(Type::record())

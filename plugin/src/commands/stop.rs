@@ -37,7 +37,7 @@ grandchildren included."
         vec!["service", "kill", "down", "end", "systemctl"]
     }
 
-    crate::completes_services!();
+    crate::completes!(Services);
 
     fn signature(&self) -> Signature {
         Signature::build("proc stop")

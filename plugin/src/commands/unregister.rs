@@ -31,7 +31,7 @@ impl PluginCommand for Unregister {
         vec!["service", "remove", "delete", "forget", "disable"]
     }
 
-    crate::completes_services!();
+    crate::completes!(Services);
 
     fn signature(&self) -> Signature {
         Signature::build("proc unregister")
