@@ -72,6 +72,7 @@ mod stop_timeout_kills;
 mod top;
 mod torture;
 mod unlink_under_listener;
+mod values;
 mod verdict_history;
 mod without_events;
 mod wrap_beneath_supervisors;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         nu_modules::trials(),
         hero_style_spec::trials(),
         unlink_under_listener::trials(),
+        values::trials(),
         verdict_history::trials(),
         late_unlink_by_old_instance::trials(),
         child_keeps_listener::trials(),
