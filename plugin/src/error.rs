@@ -22,6 +22,9 @@ use shimd_api::{ClientError, PathsError, RpcError, rpc::kind};
 
 use crate::plugin::VERSION;
 
+/// The code of what is wrong in the user's settings.
+const BAD_CONFIG: &str = "bad_config";
+
 /// What a request was about: where an error of it is labelled.
 #[derive(Debug, Clone)]
 pub struct Blame {
@@ -59,7 +62,18 @@ pub fn request(error: ClientError, blame: &Blame) -> LabeledError {
         ClientError::Protocol { .. } | ClientError::Io { .. } => "asked by this command",
         ClientError::Cancelled => "stopped waiting here",
     };
-    labelled(error.kind(), error.to_string(), label, blame.of(None), &error.help())
+    let help = match &error {
+        ClientError::Timeout { .. } => {
+            "proc shim restart puts a new one in its place, services live on; to wait longer: \
+             $env.config.plugins.proc.deadline = 1min"
+                .into()
+        }
+        ClientError::Denied { .. } => {
+            format!("{}: $env.SHIMD_HOME = ($env.HOME | path join shim)", error.help())
+        }
+        _ => error.help(),
+    };
+    labelled(error.kind(), error.to_string(), label, blame.of(None), &help)
 }
 
 /// Whether Ctrl-C is all that is wrong.
@@ -75,15 +89,18 @@ fn rpc(error: RpcError, blame: &Blame) -> LabeledError {
         kind::BAD_SPEC => "in this spec",
         _ => "asked for here",
     };
-    let code = format!("proc::{}", error.kind());
-    let help = error.help().map(str::to_owned);
-    LabeledError { help, ..LabeledError::new(error.message).with_code(code).with_label(label, span) }
+    let help = error
+        .help()
+        .unwrap_or("see what the daemon says of it: proc shim status | get home, and shimd.log there");
+    labelled(error.kind(), error.message.clone(), label, span, help)
 }
 
 /// The environment names no usable home.
 pub fn home(error: &PathsError, head: Span) -> LabeledError {
     let problem = format!("{} {}", error.variable, error.problem);
-    labelled("bad_home", problem, "cannot tell which shimd is meant", head, &error.fix)
+    let help = format!("{}: $env.{} = ($env.HOME | path join shim)", error.fix, error.variable);
+    let help = if error.variable == "HOME" { error.fix.clone() } else { help };
+    labelled("bad_home", problem, "cannot tell which shimd is meant", head, &help)
 }
 
 /// The user's settings are wrong: labelled there, and at the command that asked for them.
@@ -94,12 +111,12 @@ pub fn bad_config(
     help: &str,
     head: Span,
 ) -> LabeledError {
-    labelled("bad_config", problem, label, span, help).with_label("asks for it", head)
+    labelled(BAD_CONFIG, problem, label, span, help).with_label("asks for it", head)
 }
 
 /// The closure that would give the user's settings fails.
 pub fn bad_closure(problem: String, help: &str, head: Span) -> LabeledError {
-    labelled("bad_config", problem, "asks for it", head, help)
+    labelled(BAD_CONFIG, problem, "asks for it", head, help)
 }
 
 /// A key of the user's settings that is none.
@@ -219,9 +236,8 @@ pub fn fail_if_any(
     if spans.is_empty() {
         spans.push(blame.head);
     }
-    let error = LabeledError::new(format!("{what}: {}", reasons.join("; ")))
-        .with_code(format!("proc::{}", kind::FAILED))
-        .with_help(format!("{show} {first}"));
+    let error =
+        coded(kind::FAILED, format!("{what}: {}", reasons.join("; "))).with_help(format!("{show} {first}"));
     Err(spans.into_iter().fold(error, |error, span| error.with_label(what, span)))
 }
 
@@ -245,7 +261,23 @@ pub fn audit(problem: &dyn std::error::Error, head: Span) -> LabeledError {
 }
 
 fn labelled(code: &str, message: String, label: impl Into<String>, span: Span, help: &str) -> LabeledError {
-    LabeledError::new(message).with_code(format!("proc::{code}")).with_label(label, span).with_help(help)
+    coded(code, message).with_label(label, span).with_help(help)
+}
+
+/// Every error of this plugin has a code, and names the page that tells more of it.
+fn coded(code: &str, message: String) -> LabeledError {
+    let page = match code {
+        kind::BAD_SPEC => "docs/spec.md",
+        kind::NOT_GAPLESS => "docs/publish.md",
+        BAD_CONFIG => "docs/config.md",
+        _ => "docs/errors.md",
+    };
+    // The page as the source has it, until the package says where that is published.
+    let url = match env!("CARGO_PKG_REPOSITORY") {
+        "" => page.to_owned(),
+        repository => format!("{repository}/blob/main/{page}"),
+    };
+    LabeledError::new(message).with_code(format!("proc::{code}")).with_url(url)
 }
 
 /// A type with its article, without the columns of a record or table.

@@ -26,6 +26,7 @@ mod daemon_missing;
 mod damaged_store;
 mod depends_on;
 mod disk_fails_under_the_home;
+mod errors_catalogue;
 mod fixture;
 mod foreign_listener_kinds;
 mod foreign_listener_not_stolen;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
     }
     let trials: Vec<Trial> = [
         disk_fails_under_the_home::trials(),
+        errors_catalogue::trials(),
         fixture::trials(),
         servers::trials(),
         nu_modules::trials(),

@@ -21,6 +21,8 @@ pub struct NuFailure {
     pub code: String,
     /// What to do next.
     pub help: String,
+    /// The page that tells more.
+    pub url: String,
     /// The texts of its labels.
     pub labels: Vec<String>,
 }
@@ -85,6 +87,7 @@ impl World {
             msg: text(&value, "msg"),
             code: text(details, "code"),
             help: text(details, "help"),
+            url: text(details, "url"),
             labels: labels.iter().map(|label| text(label, "text")).collect(),
         })
     }
