@@ -18,6 +18,9 @@ use serde_json::{Value as Json, json};
 
 use crate::error;
 
+/// Nothing tells a command inside `each` from one at the end of a pipe.
+const EACH: &str = "inside each {} the row is the input: name the service there, or begin with null |";
+
 /// The names that a command was given.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Names {
@@ -74,7 +77,7 @@ impl Names {
         match (names.next(), names.next()) {
             (Some(only), None) => Ok(only),
             (_, second) => {
-                let found = format!("{given} services");
+                let found = if given == 0 { "none is named".into() } else { format!("{given} services") };
                 let span = second.map_or(head, |second| second.span);
                 let help =
                     format!("{command} NAME; for each of many: ... | each {{ |row| {command} $row.name }}");
@@ -121,6 +124,12 @@ pub fn names_param(names: &[Spanned<String>]) -> Json {
 
 fn collect(value: &Value, columns: &[&str], names: &mut Vec<Spanned<String>>) -> Result<(), LabeledError> {
     match value {
+        Value::String { val, .. } | Value::Glob { val, .. } if val.is_empty() => Err(error::bad_input(
+            "a name is empty".into(),
+            "no service is called so",
+            value.span(),
+            "proc list shows the names",
+        )),
         Value::String { val, .. } | Value::Glob { val, .. } => {
             names.push(val.clone().into_spanned(value.span()));
             Ok(())
@@ -131,12 +140,17 @@ fn collect(value: &Value, columns: &[&str], names: &mut Vec<Spanned<String>>) ->
             match cell {
                 Some(cell @ (Value::String { .. } | Value::Error { .. })) => collect(cell, columns, names),
                 Some(cell) => Err(wrong_type(cell)),
-                None => Err(error::bad_input(
-                    format!("a row without a column {}", columns.join(" or ")),
-                    format!("this record has {}", listed(val.columns().map(String::as_str))),
-                    value.span(),
-                    "pipe rows of proc list or proc socket-check, or a list of names",
-                )),
+                None => {
+                    let empty = columns.iter().find(|column| val.contains(*column));
+                    let label = match empty {
+                        Some(column) => format!("its {column} is null"),
+                        None => format!("this record has {}", listed(val.columns().map(String::as_str))),
+                    };
+                    let problem = format!("a row without a {}", columns.join(" or "));
+                    let help =
+                        format!("pipe rows of proc list or proc socket-check, or a list of names; {EACH}");
+                    Err(error::bad_input(problem, label, value.span(), &help))
+                }
             }
         }
         Value::Error { error, .. } => Err((**error).clone().into()),
@@ -149,7 +163,7 @@ fn wrong_type(value: &Value) -> LabeledError {
         "a service is named by a string".into(),
         format!("this is {}", error::a_type(&value.get_type())),
         value.span(),
-        "give names, or pipe in a list of names, or rows with a column name or service",
+        &format!("give names, or pipe in a list of names, or rows with a column name or service; {EACH}"),
     )
 }
 
@@ -205,6 +219,9 @@ mod tests {
         assert_eq!(label(Value::test_list(vec![Value::test_duration(5)])), "this is a duration");
         assert_eq!(label(row("size", "5")), "this record has only size, pid");
         assert_eq!(label(Value::test_record(record! {})), "this record has no columns");
+        let null = Value::test_record(record! { "name" => Value::test_nothing() });
+        assert_eq!(label(null), "its name is null");
+        assert_eq!(label(Value::test_string("")), "no service is called so");
         let odd = Value::test_record(record! { "name" => Value::test_int(5) });
         assert_eq!(label(odd), "this is an int");
     }

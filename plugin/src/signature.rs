@@ -24,7 +24,8 @@ impl ServiceSignature for Signature {
     fn names(self, description: &str) -> Self {
         self.rest(
             "names",
-            SyntaxShape::OneOf(vec![SyntaxShape::String, SyntaxShape::List(Box::new(SyntaxShape::String))]),
+            // The first that fits counts, and any word is a string.
+            SyntaxShape::OneOf(vec![SyntaxShape::List(Box::new(SyntaxShape::String)), SyntaxShape::String]),
             description,
         )
     }

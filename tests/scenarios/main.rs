@@ -15,6 +15,7 @@ mod activate_stop_removes;
 mod after_boot;
 mod bad_input_exec;
 mod bad_input_paths;
+mod bad_input_pipeline;
 mod bad_input_specs;
 mod bad_input_wire;
 mod child_keeps_listener;
@@ -163,6 +164,7 @@ fn main() -> ExitCode {
         bad_input_specs::trials(),
         bad_input_exec::trials(),
         bad_input_paths::trials(),
+        bad_input_pipeline::trials(),
         bad_input_wire::trials(),
         wrap_heals::trials(),
         wrap_forwards_signals_and_status::trials(),

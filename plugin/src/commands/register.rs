@@ -1,5 +1,6 @@
 //! `proc register`: specs declared, from records, tables and files.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -115,6 +116,7 @@ Nothing is started or restarted: proc start and proc restart do that."
         }
         let mut specs = Vec::new();
         collect(engine, given, &mut specs)?;
+        each_once(&specs)?;
         // What no daemon would take is told before one is started, and of several specs it is known which it is.
         for spec in &specs {
             Spec::parse(&spec.json.to_string())
@@ -284,6 +286,23 @@ fn innermost(error: &LabeledError) -> String {
         (None, Some(label)) if !label.text.is_empty() => format!("{} ({})", error.msg, label.text),
         (None, _) => error.msg.clone(),
     }
+}
+
+/// Of two specs of one name, which is meant?
+fn each_once(specs: &[Given]) -> Result<(), LabeledError> {
+    let mut seen = HashSet::new();
+    for spec in specs {
+        let Some(name) = spec.json.get("name").and_then(Json::as_str) else { continue };
+        if !seen.insert(name) {
+            let (label, span) = match &spec.origin {
+                Origin::Record(value) => ("the second of this name", field_span(value, "name")),
+                Origin::File { span, .. } => ("the second is in this file", *span),
+            };
+            let help = "give each service one spec; nothing was registered";
+            return Err(error::bad_spec(format!("name: two specs are called {name}"), label, span, help));
+        }
+    }
+    Ok(())
 }
 
 /// A refused spec: labelled at the field itself where the spec was written as a record.
