@@ -112,8 +112,8 @@ fn help_is_complete() {
     for part in ["proc socket-check", "proc register", "proc shim start", "Run services"] {
         assert!(help.contains(part), "no {part} in {help}");
     }
-    let bare = "scope commands | where name =~ '^proc ' and type == plugin | where ($it.examples | is-empty) or \
-                ($it.search_terms | is-empty) or category != services | get name";
+    let bare = "scope commands | where name =~ '^proc' and type == plugin | where ($it.examples | is-empty) or \
+                ($it.search_terms | is-empty) or ($it.extra_description | is-empty) or category != services | get name";
     assert_eq!(world.json(bare), json!([]));
 }
 

@@ -35,7 +35,8 @@ impl PluginCommand for Events {
 applies: socket, path, verdict, status, was, lasted (how long it was that), reason, pid, and culprit, a record.
 
 With --follow new events come as they happen, until Ctrl-C; --since or --limit puts those of the past before them. A
-table shows a row only when the next one is there: --raw gives text instead, an event a line, each at once."
+table shows a row only when the next one is there: --raw gives text instead, an event a line, each at once; on a
+terminal in colours, which $env.config.plugins.proc.colours sets."
     }
 
     fn search_terms(&self) -> Vec<&str> {

@@ -1,7 +1,7 @@
 //! `proc`: what there is.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{LabeledError, PipelineData, Signature, Type, Value};
+use nu_protocol::{Example, LabeledError, PipelineData, Signature, Type, Value};
 
 use crate::plugin::Proc;
 use crate::signature::ServiceSignature;
@@ -28,7 +28,10 @@ a service writes, proc events tells what happened, proc history what each socket
 proc doctor what this machine lets be done.
 
 A daemon, shimd, looks after the services of one home ($env.SHIMD_HOME, else the user's own). A command that
-acts starts it when none runs."
+acts starts it when none runs. $env.config.plugins.proc, a record, may set home, deadline, autostart and colours.
+
+Names go as arguments or come through the pipeline, as strings or as rows with a column name or service. Inside each
+the row is the input, and an argument wins over it."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -37,6 +40,17 @@ acts starts it when none runs."
 
     fn signature(&self) -> Signature {
         Signature::build("proc").services().input_output_type(Type::Nothing, Type::String)
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example { example: "proc", description: "See what there is", result: None },
+            Example {
+                example: "$env.config.plugins.proc = {deadline: 5sec, colours: {failed: red_bold}}; proc list",
+                description: "Set how long an answer may take, and a colour for a state",
+                result: None,
+            },
+        ]
     }
 
     fn run(

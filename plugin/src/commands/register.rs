@@ -89,6 +89,11 @@ Nothing is started or restarted: proc start and proc restart do that."
                 description: "Take the spec from a file",
                 result: None,
             },
+            Example {
+                example: "glob *.nuon | proc register",
+                description: "Take the specs of a folder",
+                result: None,
+            },
         ]
     }
 

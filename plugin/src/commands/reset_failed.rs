@@ -27,6 +27,11 @@ impl PluginCommand for ResetFailed {
         "Forget that services failed, so that they may be started again."
     }
 
+    fn extra_description(&self) -> &str {
+        "A service that ends too often within its restart.window is failed and not started again by itself. This forgets how often
+that was, and starts nothing. Its log says why it ended: proc logs NAME."
+    }
+
     fn search_terms(&self) -> Vec<&str> {
         vec!["service", "limit", "clear", "systemctl"]
     }

@@ -85,6 +85,11 @@ serves on, and the outcome is failed with the reason. It takes sockets of the mo
                 description: "See what a restart took and cleared away",
                 result: None,
             },
+            Example {
+                example: "proc restart redis --quiet --fail | ignore",
+                description: "In a script: no progress, no rows, and an error if it does not come up",
+                result: None,
+            },
         ]
     }
 

@@ -31,7 +31,7 @@ impl PluginCommand for Top {
 selected service's sockets, their verdicts and reasons.
 
 Arrows (or j, k) select; r restarts --clean, s starts, x stops, each after a y; c checks at once; q, Esc or Ctrl-C leaves.
-In a script: proc list, or proc socket-check --watch."
+$env.config.plugins.proc.colours sets the colours. In a script: proc list, or proc socket-check --watch."
     }
 
     fn search_terms(&self) -> Vec<&str> {

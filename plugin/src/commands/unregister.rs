@@ -27,6 +27,11 @@ impl PluginCommand for Unregister {
         "Stop services, and forget their specs."
     }
 
+    fn extra_description(&self) -> &str {
+        "What was seen of a service stays: proc events and proc history go on to show it, and its log files are not removed. To
+keep a service and only have it down: proc stop."
+    }
+
     fn search_terms(&self) -> Vec<&str> {
         vec!["service", "remove", "delete", "forget", "disable"]
     }
