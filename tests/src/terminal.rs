@@ -58,7 +58,9 @@ impl Terminal {
                 // "Where is the cursor?": a line editor waits for the answer.
                 for _ in bytes.windows(4).filter(|asked| asked == b"\x1b[6n") {
                     let (row, column) = parser.screen().cursor_position();
-                    let _ = write!(answers, "\x1b[{};{}R", row + 1, column + 1);
+                    // In one piece: keys that are pressed meanwhile may not come in between.
+                    let answer = format!("\x1b[{};{}R", row + 1, column + 1);
+                    let _ = answers.write_all(answer.as_bytes());
                 }
             }
         });
