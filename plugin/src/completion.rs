@@ -43,23 +43,37 @@ pub fn offer(
     arguments: Arguments,
 ) -> Option<Vec<DynamicSuggestion>> {
     let flag = match argument {
-        ArgType::Positional(_) => match arguments {
-            Arguments::Spec => return specs(engine, call),
-            Arguments::Services => {
-                return Some(Asked::now(engine).map_or_else(Vec::new, |asked| asked.services()));
+        ArgType::Positional(_) => {
+            let mut offered = match arguments {
+                Arguments::Spec => return specs(engine, call),
+                Arguments::Services => Asked::now(engine).map(Asked::services),
+                Arguments::Sockets => Asked::now(engine).map(Asked::sockets),
             }
-            Arguments::Sockets => {
-                return Some(Asked::now(engine).map_or_else(Vec::new, |asked| asked.sockets()));
-            }
-        },
+            .unwrap_or_default();
+            let given = others(call);
+            offered.retain(|offered| !given.contains(&offered.value.as_str()));
+            return Some(offered);
+        }
         ArgType::Flag(flag) => flag,
     };
-    let values: &[(&str, &str)] = match flag.as_ref() {
-        "since" => &[("10min", ""), ("1hr", ""), ("1day", ""), ("1wk", "")],
-        "lines" | "limit" => &[("10", ""), ("100", ""), ("1000", "")],
+    let values: &[&str] = match flag.as_ref() {
+        "since" => &["10min", "1hr", "1day", "1wk"],
+        "lines" | "limit" => &["10", "100", "1000"],
         _ => &[],
     };
-    Some(values.iter().map(|(value, about)| offered(value, (*about).to_owned())).collect())
+    Some(values.iter().map(|value| offered(value, String::new())).collect())
+}
+
+/// The words that stand in the line already, but for the one at the cursor.
+fn others(call: &DynamicCompletionCall) -> Vec<&str> {
+    let is_at_cursor = |span: Span| (span.start..=span.end).contains(&call.pos);
+    let others = call.call.positional_iter().filter(|argument| !is_at_cursor(argument.span));
+    others
+        .filter_map(|argument| match &argument.expr {
+            Expr::String(word) => Some(word.as_str()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The daemon, as long as it answers in time.

@@ -50,6 +50,23 @@ fn names(world: &World) -> Result {
     terminal.wait("its name", |screen| screen.contains("proc status database"))?;
     terminal.press("\r")?;
     terminal.wait("its status", |screen| screen.contains("health_reason"))?;
+    // Of the home that the config names, where the environment names none.
+    let mut terminal = prompt(world)?;
+    let config = format!("$env.config.plugins.proc.home = '{}'; hide-env SHIMD_HOME", world.home().display());
+    terminal.press(&format!("{config}; 'mo' + 'ved'\r"))?;
+    terminal.wait("it is set", |screen| screen.contains("moved"))?;
+    terminal.press("proc status dat\t")?;
+    terminal.wait("its name", |screen| screen.contains("proc status database"))?;
+    // Nobody means a service twice.
+    let mut terminal = prompt(world)?;
+    terminal.press("proc restart web-one web-\t")?;
+    terminal.wait("the other", |screen| screen.contains("proc restart web-one web-two"))?;
+    let mut terminal = prompt(world)?;
+    terminal.press("proc restart web-one\t")?;
+    terminal.press(" web-t\t")?;
+    terminal.wait("the same, each with its own Tab", |screen| {
+        screen.contains("web-one") && screen.contains("web-two")
+    })?;
     let mut terminal = prompt(world)?;
     terminal.press("proc socket-check /\t")?;
     terminal.wait("paths of sockets", |screen| screen.contains("ok: database"))?;
