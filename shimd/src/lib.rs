@@ -3,6 +3,7 @@
 
 pub mod bridge;
 pub mod check;
+pub mod cli;
 pub mod core;
 pub mod daemon;
 pub mod logs;

@@ -49,6 +49,8 @@ fn there_and_back(world: &World) -> Result {
         command.args(["-c", script]);
         Ok(run(command, LONG)?.success()?.stdout.trim().to_owned())
     };
+    let page = world.file("prefix/share/man/man8/shimd.8");
+    ensure!(page.is_file(), "its man page is there");
     let story = "use shim/lib.nu *; service up {name: nap, exec: [tail -f /dev/null]} | get 0.status";
     ensure!(ask(story)? == "running", "a service comes up");
     let daemon = world.file("prefix/bin/shimd");
@@ -62,6 +64,7 @@ fn there_and_back(world: &World) -> Result {
     run(xtask(world, &folder, &["uninstall"])?, LONG)?.success()?;
     ensure!(ask("plugin list | length")? == "0", "no plugin is registered");
     ensure!(!daemon.exists() && !world.file("prefix/bin/nu_plugin_proc").exists(), "no program is left");
+    ensure!(!page.exists(), "no man page is left");
     let left = fs::read_dir(world.folder().join("u/.config/nushell/scripts"))?.count();
     ensure!(left == 0, "no module is left");
     run(xtask(world, &folder, &["uninstall"])?, LONG)?.success().map(drop)

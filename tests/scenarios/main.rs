@@ -42,11 +42,13 @@ mod late_unlink_by_old_instance;
 mod load_on_real_servers;
 mod logs;
 mod logs_followed;
+mod man;
 mod notify_and_marker;
 mod nu_modules;
 mod one_daemon_per_home;
 mod ordinary_user;
 mod own_socket_put_back;
+mod package;
 mod plugin_starts_daemon;
 mod proc_heal_bridges_a_ghost;
 mod progress;
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
         load_on_real_servers::trials(),
         logs::trials(),
         logs_followed::trials(),
+        man::trials(),
         restart_policy::trials(),
         restart_many_in_order::trials(),
         restart_many_one_fails::trials(),
@@ -160,6 +163,7 @@ fn main() -> ExitCode {
         guarded_from_cleaners::trials(),
         history::trials(),
         own_socket_put_back::trials(),
+        package::trials(),
         without_events::trials(),
         bad_input_specs::trials(),
         bad_input_exec::trials(),

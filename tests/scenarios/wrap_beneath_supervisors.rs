@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use scenarios::client::ping;
 use scenarios::command::run;
 use scenarios::fault::Context;
+use scenarios::systemd::{self, Systemd};
 use scenarios::{Need, Record, Result, World, Wrapped, ensure, processes, record, scenario, wait_until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(15);
+
+/// What systemd calls it.
+const UNIT: &str = "app.service";
 
 /// Removals of which the median is told.
 const REMOVALS: usize = 20;
@@ -197,99 +201,33 @@ fn s6(world: &World) -> Result {
 
 /// The unit that the documentation shows.
 fn unit(world: &World, exec: &str, more: &str) -> Result<PathBuf> {
-    let units = world.folder().join("units");
-    fs::create_dir_all(&units)?;
-    let unit = units.join("app.service");
-    fs::write(
-        &unit,
-        format!(
-            "[Unit]\nDescription=App\nDefaultDependencies=no\n[Service]\nType=notify\nExecStart={exec}\n{more}\n\
-             Restart=on-failure\nRestartSec=100ms\n"
-        ),
-    )?;
-    fs::write(
-        units.join("default.target"),
-        "[Unit]\nDescription=All\nRequires=app.service\nAfter=app.service\n",
-    )?;
-    Ok(unit)
+    let text = format!(
+        "[Unit]\nDescription=App\nDefaultDependencies=no\n[Service]\nType=notify\nExecStart={exec}\n{more}\n\
+         Restart=on-failure\nRestartSec=100ms\n"
+    );
+    systemd::wanted(world, UNIT, &text)
 }
 
 fn verified(world: &World) -> Result {
     let unit = unit(world, &line(world, "--notify"), "KillMode=mixed\nWatchdogSec=30s")?;
-    let mut verify = world.command("systemd-analyze");
-    verify.arg("verify").arg(&unit);
-    let ran = run(verify, SOON)?.success()?;
-    ensure!(ran.stderr.is_empty() && ran.stdout.is_empty(), "{ran}");
-    Ok(())
-}
-
-/// A systemd of the world's own: a user's manager, in a mount namespace and a cgroup of its own.
-fn systemd(world: &World) -> Result<Option<Wrapped>> {
-    let run = world.folder().join("x");
-    let script = "mount -t cgroup2 none /sys/fs/cgroup && mkdir -p \"$GROUP\" && echo $$ > \"$GROUP/cgroup.procs\" \
-         && mount -t tmpfs none /run && mkdir -p /run/systemd/system || exit 77; \
-         exec /lib/systemd/systemd --user --unit=default.target";
-    fs::create_dir_all(world.folder().join("run"))?;
-    let mut command = world.command("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "/bin/sh", "-c", script])
-        .env("XDG_RUNTIME_DIR", &run)
-        .env("GROUP", group(world))
-        // And its own after that, for the unit by which it exits.
-        .env("SYSTEMD_UNIT_PATH", format!("{}:", world.folder().join("units").display()))
-        .env("SYSTEMD_LOG_TARGET", "console");
-    let mut manager = world.wrap_by(command)?;
-    let up = wait_until(SOON, "systemd runs the service", || {
-        systemctl(world, &["is-active", "app.service"]).is_ok_and(|state| state == "active")
-    });
-    if up.is_err() && manager.ends(Duration::ZERO).is_ok_and(|status| status.code() == Some(77)) {
-        // No cgroup v2 may be mounted here: nothing to be had from a systemd.
-        println!("wrap beneath systemd: skipped, no cgroup v2 or mount namespace here");
-        return Ok(None);
-    }
-    up.map(|()| Some(manager))
-}
-
-fn group(world: &World) -> String {
-    let name = world.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    format!("/sys/fs/cgroup/{name}")
-}
-
-fn systemctl(world: &World, arguments: &[&str]) -> Result<String> {
-    let mut command = world.command("systemctl");
-    command.arg("--user").args(arguments).env("XDG_RUNTIME_DIR", world.folder().join("x"));
-    Ok(run(command, SOON)?.stdout.trim().to_owned())
-}
-
-fn end(world: &World, mut manager: Wrapped) -> Result {
-    manager.signal(Signal::SIGTERM)?;
-    manager.ends(SOON)?;
-    nothing_left(world)?;
-    // The cgroups that it made, wherever the machine has the hierarchy.
-    let mut remove = world.command("unshare");
-    remove.args(["--mount", "--propagation", "private", "/bin/sh", "-c"]);
-    remove.arg("mount -t cgroup2 none /sys/fs/cgroup && find \"$GROUP\" -depth -type d -exec rmdir {} +");
-    remove.env("GROUP", group(world));
-    run(remove, SOON)?.success().map(drop)
+    systemd::verify(world, &unit)
 }
 
 fn systemd_runs(world: &World) -> Result {
     unit(world, &format!("{} --listen-after 300", line(world, "")), "KillMode=mixed")?;
-    let Some(manager) = systemd(world)? else { return Ok(()) };
+    let Some(manager) = Systemd::start(world, UNIT)? else { return Ok(()) };
     ping(&socket(world)).context("active, and it answers at once")?;
-    let show = |what: &str| systemctl(world, &["show", "--value", "-p", what, "app.service"]);
+    let show = |what: &str| manager.show(UNIT, what);
     let main: i32 = show("MainPID")?.parse()?;
     ensure!(wrap_of(ping(&socket(world))?)? == main, "wrap is the main process");
     ensure!(show("StatusText")? == "the socket is ok", "{}", show("StatusText")?);
     holds(world, "systemd")?;
-    wait_until(SOON, "active again", || {
-        systemctl(world, &["is-active", "app.service"]).is_ok_and(|s| s == "active")
-    })?;
+    wait_until(SOON, "active again", || manager.is_active(UNIT))?;
     ensure!(show("NRestarts")? == "1", "only for the SIGKILL: {}", show("NRestarts")?);
-    systemctl(world, &["stop", "app.service"])?;
+    manager.ctl(&["stop", UNIT])?;
     ensure!(show("Result")? == "success", "{}", show("Result")?);
     ensure!(show("ActiveState")? == "inactive", "{}", show("ActiveState")?);
-    end(world, manager)
+    manager.end()
 }
 
 /// With the default KillMode every process of the cgroup gets SIGTERM from systemd: the service once, all the same.
@@ -304,13 +242,13 @@ fn systemd_cgroup(world: &World) -> Result {
     )?;
     let exec = format!("{} wrap -- /bin/bash {}", world.bin("shimd").display(), service.display());
     unit(world, &exec, "KillMode=control-group\nTimeoutStopSec=1s")?;
-    let Some(manager) = systemd(world)? else { return Ok(()) };
+    let Some(manager) = Systemd::start(world, UNIT)? else { return Ok(()) };
     wait_until(SOON, "it is up", || Path::new(&begun).exists())?;
-    systemctl(world, &["kill", "--signal=TERM", "app.service"])?;
+    manager.ctl(&["kill", "--signal=TERM", UNIT])?;
     wait_until(SOON, "it got the signal", || Path::new(&got).exists())?;
     scenarios::wait::holds_for(Duration::from_millis(300), "once", || {
         Ok(fs::read_to_string(&got)? == "TERM\n")
     })?;
-    systemctl(world, &["stop", "app.service"])?;
-    end(world, manager)
+    manager.ctl(&["stop", UNIT])?;
+    manager.end()
 }

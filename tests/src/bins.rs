@@ -44,6 +44,11 @@ pub fn target() -> Option<PathBuf> {
     profile_folder()?.parent().map(Path::to_owned)
 }
 
+/// Where `cargo xtask` puts cargo's subcommands that it needs.
+pub fn tools() -> Option<PathBuf> {
+    Some(target()?.join("tools/bin"))
+}
+
 /// The folders in which a system has its programs, root's among them.
 pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

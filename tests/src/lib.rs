@@ -33,6 +33,7 @@ mod scenario;
 pub mod skip;
 pub mod soak;
 pub mod specs;
+pub mod systemd;
 pub mod terminal;
 pub mod torture;
 pub mod wait;

@@ -16,6 +16,8 @@ pub enum Need {
     Cgroup,
     /// A program in the system's folders or on PATH.
     Program(&'static str),
+    /// A program that `cargo xtask test` builds into the target folder.
+    Tool(&'static str),
     /// A user of the system.
     User(&'static str),
     /// A real server with all that its record names.
@@ -38,6 +40,9 @@ impl Need {
             Need::Nushell => built("nu_plugin_proc"),
             Need::Cgroup => cgroups::own().is_none().then(|| "there is no writable cgroup v2".to_owned()),
             Need::Program(name) => bins::on_path(name).is_none().then(|| format!("{name} is not installed")),
+            Need::Tool(name) => bins::tools()
+                .is_none_or(|folder| !folder.join(name).is_file())
+                .then(|| format!("{name} is not here: run `cargo xtask test package`")),
             Need::User(name) => {
                 (!matches!(User::from_name(name), Ok(Some(_)))).then(|| format!("there is no user {name}"))
             }

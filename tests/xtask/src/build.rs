@@ -34,3 +34,10 @@ pub fn programs() -> Result {
     let status = cargo().args(["build", "--workspace", "--bins", "--locked"]).status()?;
     if status.success() { Ok(()) } else { Err(Fault::new("the build failed")) }
 }
+
+/// Builds what users get, in release; gives its folder.
+pub fn release() -> Result<PathBuf> {
+    let packages = ["--package", "shimd", "--package", "nu_plugin_proc"];
+    let status = cargo().args(["build", "--release", "--bins", "--locked"]).args(packages).status()?;
+    if status.success() { Ok(target()?.join("release")) } else { Err(Fault::new("the release build failed")) }
+}

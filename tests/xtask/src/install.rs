@@ -4,18 +4,21 @@
 //! | --- | --- |
 //! | `shimd`, `nu_plugin_proc` | `PREFIX/bin`: `--prefix`, else `$CARGO_HOME`, else `~/.cargo`, as `cargo install` has it |
 //! | `lib.nu` and the service modules | `scripts/shim` in Nushell's configuration folder, which it searches: `use shim/lib.nu *` |
+//! | the man pages | `PREFIX/share/man`, where man(1) looks for programs of `PREFIX/bin` |
 //! | the plugin, in Nushell's own register | `plugin add`; `plugin rm` |
 //!
 //! A file is put in place whole, by one rename: a daemon that runs from it goes on with the old one.
 
-use crate::build::{cargo, root, target};
+use crate::build::{release, root};
+use crate::man;
 use scenarios::fault::Context;
 use scenarios::{Fault, Result, bins};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-const PROGRAMS: [&str; 2] = ["shimd", "nu_plugin_proc"];
+/// What is installed.
+pub const PROGRAMS: [&str; 2] = ["shimd", "nu_plugin_proc"];
 
 /// What was asked for.
 struct Asked {
@@ -41,6 +44,13 @@ impl Asked {
 
     fn programs(&self) -> impl Iterator<Item = PathBuf> {
         PROGRAMS.into_iter().map(|name| self.prefix.join("bin").join(name))
+    }
+
+    /// Where a man page goes: `shimd.8` into `man8`.
+    fn page(&self, page: &Path) -> Result<PathBuf> {
+        let name = page.file_name().context("no file name")?;
+        let section = page.extension().context("no section")?.to_string_lossy().into_owned();
+        Ok(self.prefix.join("share/man").join(format!("man{section}")).join(name))
     }
 }
 
@@ -87,19 +97,16 @@ pub fn install(arguments: &[String]) -> Result<ExitCode> {
     let nu = Nu::find()?;
     let from = match &asked.from {
         Some(from) => from.clone(),
-        None => {
-            let packages = ["--package", "shimd", "--package", "nu_plugin_proc"];
-            let built = cargo().args(["build", "--release", "--bins", "--locked"]).args(packages).status()?;
-            if !built.success() {
-                return Err(Fault::new("the release build failed"));
-            }
-            target()?.join("release")
-        }
+        None => release()?,
     };
     for (name, to) in PROGRAMS.into_iter().zip(asked.programs()) {
         put(&from.join(name), &to)?;
         println!("installed {}", to.display());
     }
+    for page in man::pages(&man::folder()?)? {
+        put(&page, &asked.page(&page)?)?;
+    }
+    println!("installed {}", asked.prefix.join("share/man").display());
     let modules = nu.modules()?;
     let source = root().join("nu");
     for file in files(&source)? {
@@ -138,9 +145,11 @@ pub fn uninstall(arguments: &[String]) -> Result<ExitCode> {
             println!("removed {}", modules.display());
         }
     }
-    for program in asked.programs().filter(|program| program.is_file()) {
-        fs::remove_file(&program).context(program.display())?;
-        println!("removed {}", program.display());
+    let pages = man::NAMES.into_iter().map(|name| asked.page(Path::new(name)));
+    let pages: Vec<PathBuf> = pages.collect::<Result<_>>()?;
+    for file in asked.programs().chain(pages).filter(|file| file.is_file()) {
+        fs::remove_file(&file).context(file.display())?;
+        println!("removed {}", file.display());
     }
     println!("What ran runs on: its state and logs stay where proc shim status said.");
     Ok(ExitCode::SUCCESS)

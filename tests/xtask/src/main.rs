@@ -1,10 +1,13 @@
-//! `cargo xtask demo`, `test`, `torture`, `soak`, `install`, `bench` and `faults-table`: each does all the set-up that a fresh machine needs.
+//! `cargo xtask demo`, `test`, `torture`, `soak`, `install`, `deb`, `man`, `bench` and `faults-table`: each does all the set-up that a
+//! fresh machine needs.
 
 mod bench;
 mod build;
+mod deb;
 mod demo;
 mod faults_table;
 mod install;
+mod man;
 mod nushell;
 mod servers;
 mod soak;
@@ -25,6 +28,9 @@ cargo xtask soak [--minutes N] [--seed S]
                                    ten minutes of churn, and what the daemon holds before and after
 cargo xtask install [--prefix DIR]  shimd, the plugin and lib.nu, for the Nushell on PATH
 cargo xtask uninstall [--prefix DIR]
+cargo xtask deb [--from DIR] [--output FILE]
+                                   a Debian package
+cargo xtask man [DIR]              the man pages, into target/man
 cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
 cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: events,
                                    verdict, heal, restart, gap, many, audit, truth, idle, list, memory, load, recovery,
@@ -44,6 +50,8 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "soak" => soak::soak(rest),
         Some((command, rest)) if command == "install" => install::install(rest),
         Some((command, rest)) if command == "uninstall" => install::uninstall(rest),
+        Some((command, rest)) if command == "deb" => deb::deb(rest),
+        Some((command, rest)) if command == "man" => man::man(rest),
         Some((command, rest)) if command == "faults-table" => faults_table::faults_table(rest),
         _ => {
             eprintln!("{USAGE}");

@@ -2,7 +2,7 @@
 
 use crate::build::{cargo, folder, programs, target};
 use crate::tally::Tally;
-use crate::{nushell, servers};
+use crate::{deb, nushell, servers};
 use scenarios::{Need, Record, Result};
 use std::process::{Command, ExitCode};
 
@@ -11,6 +11,12 @@ pub fn test(names: &[String]) -> Result<ExitCode> {
     let nu = nushell::nushell()?;
     servers::install(&Record::all()?);
     servers::tools();
+    // It takes minutes to build, and one scenario to use it.
+    if (names.is_empty() || names.iter().any(|name| name.contains("package")))
+        && let Err(fault) = deb::tool()
+    {
+        eprintln!("xtask: {fault}");
+    }
     programs()?;
     let prepared = |arguments: &[&str]| -> Result<Command> {
         let mut command = cargo();
