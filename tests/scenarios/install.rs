@@ -16,6 +16,8 @@ pub fn trials() -> Vec<Trial> {
     let needs = [Need::Daemon, Need::Nushell];
     vec![
         scenario("install::and_uninstall", &needs, there_and_back),
+        scenario("install::by_cargo", &[Need::Tool("shimd"), Need::Tool("nu_plugin_proc")], by_cargo),
+        scenario("install::packages_are_complete", &[Need::Program("cargo")], packages),
         scenario("install::wrong_nushell", &needs, wrong),
     ]
 }
@@ -68,6 +70,39 @@ fn there_and_back(world: &World) -> Result {
     let left = fs::read_dir(world.folder().join("u/.config/nushell/scripts"))?.count();
     ensure!(left == 0, "no module is left");
     run(xtask(world, &folder, &["uninstall"])?, LONG)?.success().map(drop)
+}
+
+/// What `cargo install --path shimd` and `--path plugin` gave, and the one thing that is left to do then.
+fn by_cargo(world: &World) -> Result {
+    let (nu, tools) = (bins::nu().context("no Nushell")?, bins::tools().context("no target folder")?);
+    let ask = |script: &str| -> Result<String> {
+        let mut command = with_path(world, nu, &tools);
+        command.args(["-c", script]);
+        Ok(run(command, LONG)?.success()?.stdout.trim().to_owned())
+    };
+    ask(&format!("plugin add '{}'", tools.join("nu_plugin_proc").display()))?;
+    let story = "proc register {name: nap, exec: [tail -f /dev/null]}; proc start nap | get 0.status";
+    ensure!(ask(story)? == "running", "a service comes up");
+    let exe = fs::read_link(format!("/proc/{}/exe", world.daemon_pid()?))?;
+    ensure!(exe == tools.join("shimd"), "by the daemon beside the plugin, not {}", exe.display());
+    Ok(())
+}
+
+/// Each crate has what a package must have.
+fn packages(world: &World) -> Result {
+    for package in ["shimd", "nu_plugin_proc", "shimd-api", "socket-audit"] {
+        // With the caller's environment: cargo has its own places.
+        let mut list = Command::new(bins::on_path("cargo").context("no cargo")?);
+        list.args(["package", "--list", "--offline", "--allow-dirty", "-p", package]);
+        list.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let listed = run(list, LONG)?.success()?;
+        world.note(&listed);
+        ensure!(!listed.stderr.contains("warning: manifest has no description"), "{listed}");
+        for file in ["Cargo.toml", "Cargo.lock", "README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+            ensure!(listed.stdout.lines().any(|line| line == file), "{package} has no {file}:\n{listed}");
+        }
+    }
+    Ok(())
 }
 
 fn wrong(world: &World) -> Result {

@@ -9,8 +9,9 @@
 //!
 //! A file is put in place whole, by one rename: a daemon that runs from it goes on with the old one.
 
-use crate::build::{release, root};
+use crate::build::{cargo, release, root, target};
 use crate::man;
+use crate::step::step;
 use scenarios::fault::Context;
 use scenarios::{Fault, Result, bins};
 use std::fs;
@@ -153,6 +154,18 @@ pub fn uninstall(arguments: &[String]) -> Result<ExitCode> {
     }
     println!("What ran runs on: its state and logs stay where proc shim status said.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// `cargo install --path`, as somebody types it who has no use for the rest, into the folder of the tools. In a target folder
+/// of its own: other features would change what the tests run.
+pub fn by_cargo() -> Result {
+    for package in ["shimd", "plugin"] {
+        let mut install = cargo();
+        install.args(["install", "--path", package, "--debug", "--locked", "--force", "--root"]);
+        install.arg(target()?.join("tools")).arg("--target-dir").arg(target()?.join("alone"));
+        step(&format!("cargo install --path {package}"), install)?;
+    }
+    Ok(())
 }
 
 /// Copies a file to a name beside, then renames it over.

@@ -2,7 +2,7 @@
 
 use crate::build::{cargo, folder, programs, target};
 use crate::tally::Tally;
-use crate::{deb, nushell, servers};
+use crate::{deb, install, nushell, servers};
 use scenarios::{Need, Record, Result};
 use std::process::{Command, ExitCode};
 
@@ -16,6 +16,10 @@ pub fn test(names: &[String]) -> Result<ExitCode> {
         && let Err(fault) = deb::tool()
     {
         eprintln!("xtask: {fault}");
+    }
+    // What cargo install gives, of each package alone: features that only a neighbour asks for are missing there.
+    if names.is_empty() || names.iter().any(|name| "install::by_cargo".contains(name.as_str())) {
+        install::by_cargo()?;
     }
     programs()?;
     let prepared = |arguments: &[&str]| -> Result<Command> {
