@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("install::by_cargo", &[Need::Tool("shimd"), Need::Tool("nu_plugin_proc")], by_cargo),
         scenario("install::packages_are_complete", &[Need::Program("cargo")], packages),
         scenario("install::wrong_nushell", &needs, wrong),
+        scenario("install::plugin_in_wrong_nushell", &[Need::Daemon, Need::Tool("nu-0.114.1")], refused),
     ]
 }
 
@@ -116,5 +117,22 @@ fn wrong(world: &World) -> Result {
     ensure!(said.contains("is Nushell 0.99.1, the plugin is for 0.115.1: npm install"), "{refused}");
     ensure!(said.trim().lines().count() == 1, "one line: {said}");
     ensure!(!world.file("prefix").exists(), "nothing was installed");
+    Ok(())
+}
+
+/// `plugin add` by a real Nushell of another release: it refuses, and the plugin says what to do.
+fn refused(world: &World) -> Result {
+    let nu = bins::tools().context("no target folder")?.join(format!("nu-{}", bins::OTHER_NU));
+    let mut add = world.command(nu);
+    add.args(["-c", &format!("plugin add '{}'", world.bin("nu_plugin_proc").display())]);
+    let ran = run(add, LONG)?;
+    world.note(&ran);
+    ensure!(ran.code == Some(1), "{ran}");
+    let wanted = format!(
+        "nu_plugin_proc: this is Nushell {}, the plugin is for {1}: npm install -g nushell@{1}, or cargo install nu --version {1} --locked",
+        bins::OTHER_NU,
+        bins::NU_VERSION
+    );
+    ensure!(ran.stderr.lines().filter(|line| *line == wanted).count() == 1, "said once, in a line: {ran}");
     Ok(())
 }

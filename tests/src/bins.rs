@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 /// The Nushell that the plugin is built for.
 pub const NU_VERSION: &str = "0.115.1";
 
+/// One that it is not built for.
+pub const OTHER_NU: &str = "0.114.1";
+
 /// `SCENARIOS_NU`, what `cargo xtask` put into the target folder, or the one on PATH, if its version is [`NU_VERSION`].
 pub fn nu() -> Option<&'static Path> {
     // Only what was found is remembered: where none was, `cargo xtask` fetches one and asks again.

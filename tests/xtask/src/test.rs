@@ -11,6 +11,9 @@ pub fn test(names: &[String]) -> Result<ExitCode> {
     let nu = nushell::nushell()?;
     servers::install(&Record::all()?);
     servers::tools();
+    if let Err(fault) = nushell::other() {
+        eprintln!("xtask: {fault}");
+    }
     // It takes minutes to build, and one scenario to use it.
     if (names.is_empty() || names.iter().any(|name| name.contains("package")))
         && let Err(fault) = deb::tool()
