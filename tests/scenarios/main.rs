@@ -27,12 +27,14 @@ mod daemon_missing;
 mod damaged_store;
 mod depends_on;
 mod disk_fails_under_the_home;
+mod documents;
 mod errors_catalogue;
 mod fixture;
 mod foreign_listener_kinds;
 mod foreign_listener_not_stolen;
 mod full_disk;
 mod guarded_from_cleaners;
+mod guide;
 mod hero_style_spec;
 mod history;
 mod install;
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
     }
     let trials: Vec<Trial> = [
         disk_fails_under_the_home::trials(),
+        documents::trials(),
         errors_catalogue::trials(),
         fixture::trials(),
         servers::trials(),
@@ -161,6 +164,7 @@ fn main() -> ExitCode {
         damaged_store::trials(),
         full_disk::trials(),
         guarded_from_cleaners::trials(),
+        guide::trials(),
         history::trials(),
         own_socket_put_back::trials(),
         package::trials(),

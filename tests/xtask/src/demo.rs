@@ -19,20 +19,30 @@ const MARKERS: (&str, &str) = ("<!-- demo -->", "<!-- /demo -->");
 
 /// Plays the story; its status is 1 if any step did not go as told.
 pub fn demo(arguments: &[String]) -> Result<ExitCode> {
-    let record = match arguments {
-        [] => None,
-        [option, file] if option == "--record" => Some(build::root().join(file)),
-        _ => return Err(Fault::new("usage: cargo xtask demo [--record FILE]")),
-    };
-    nushell::nushell()?;
+    let (mut record, mut built) = (None, false);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match (argument.as_str(), arguments.as_slice()) {
+            ("--built", _) => built = true,
+            ("--record", [file, ..]) => {
+                record = Some(build::root().join(file));
+                arguments.next();
+            }
+            _ => return Err(Fault::new("usage: cargo xtask demo [--record FILE] [--built]")),
+        }
+    }
     let redis = Record::named("redis")?;
-    servers::install(std::slice::from_ref(&redis));
-    build::programs()?;
+    if !built {
+        nushell::nushell()?;
+        servers::install(std::slice::from_ref(&redis));
+        build::programs()?;
+    }
 
     let world = World::new("demo", None)?;
     let mut stage = Stage {
         world: &world,
         told: String::new(),
+        recorded: true,
         color: std::io::stdout().is_terminal() && record.is_none(),
     };
     let played = stage.play(redis.lacking());
@@ -55,6 +65,8 @@ pub fn demo(arguments: &[String]) -> Result<ExitCode> {
 struct Stage<'a> {
     world: &'a World,
     told: String,
+    /// What is said now goes into `told`, too: the README has the first half.
+    recorded: bool,
     color: bool,
 }
 
@@ -81,14 +93,14 @@ impl Stage<'_> {
         self.run(&format!("rm {}", path.display()))?;
         let world = self.world;
         wait_until(SOON, "the file is back", || {
-            world
-                .socket_row("web", hero.socket)
-                .and_then(|row| row.int("relinked"))
-                .is_ok_and(|times| times == 1)
+            world.socket_row("web", hero.socket).is_ok_and(|row| {
+                row.int("relinked").is_ok_and(|times| times == 1)
+                    && row.text("verdict").is_ok_and(|verdict| verdict == "ok")
+            })
         })?;
         self.ask(&hero)?;
         self.run("proc socket-check web | select socket verdict pid relinked")?;
-        self.run("proc events web --raw | lines | last 3")?;
+        self.run("proc events web --raw | lines | last 3 | to text")?;
 
         self.say("# The same where shimd is told to report only. The server listens on, and no client can reach it.");
         self.run("proc status web | get spec | insert on_missing report | proc register")?;
@@ -100,13 +112,14 @@ impl Stage<'_> {
         self.run(&format!("{} | complete | reject stdout", hero.client))?;
 
         self.say("# What happened, and who did it (as root; else nobody is named). It is kept, and can be followed.");
-        self.run("proc events web --raw")?;
+        self.run("proc events web --raw | lines | where $it =~ 'removed by' | to text")?;
 
         self.say("# The cure: everything of the old instance is ended and cleaned, a new one is spawned and verified.");
         self.run("proc restart web --clean | select name outcome old_pid new_pid stopped_in ready_in")?;
         self.verdict("web", "ok")?;
         self.ask(&hero)?;
 
+        self.recorded = false;
         self.say("# An old instance that unlinks late: its child removes, a second after the end, whatever lies there by then.");
         self.say("# ($unixd is a small server of the project's own, with the habits of real ones.)");
         self.fixture("late", "--unlink-late-child '1000'")?;
@@ -222,11 +235,15 @@ impl Stage<'_> {
     fn say(&mut self, words: &str) {
         if words.starts_with("# ") && !words.starts_with("# (") {
             println!();
-            self.told.push('\n');
+            if self.recorded {
+                self.told.push('\n');
+            }
         }
         println!("{words}");
-        self.told.push_str(words);
-        self.told.push('\n');
+        if self.recorded {
+            self.told.push_str(words);
+            self.told.push('\n');
+        }
     }
 }
 

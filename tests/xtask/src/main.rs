@@ -19,7 +19,9 @@ mod torture;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-cargo xtask demo [--record FILE]   the whole story with a real server; --record puts it between FILE's markers
+cargo xtask demo [--record FILE] [--built]
+                                   the whole story with a real server; --record puts its first half between
+                                   FILE's markers; --built takes the programs as they are
 cargo xtask test [NAME...]         all tests; with names, only the scenarios and faults whose names
                                    hold one
 cargo xtask torture [--kills N] [--seed S]
