@@ -36,7 +36,10 @@ pub fn install(records: &[Record]) {
 }
 
 /// Programs that scenarios use by themselves, and the Debian packages that bring them.
-const TOOLS: [(&str, &str); 5] = [
+const TOOLS: [(&str, &str); 8] = [
+    ("curl", "curl"),
+    ("groff", "groff-base"),
+    ("socat", "socat"),
     ("python3", "python3"),
     ("runsv", "runit"),
     ("s6-supervise", "s6"),
