@@ -6,10 +6,10 @@
 use libtest_mimic::Trial;
 use scenarios::command::run;
 use scenarios::shown::{Block, blocks, difference, normal};
-use scenarios::{Fault, Need, Record, Result, World, bins, ensure, scenario};
+use scenarios::{Fault, Need, Record, Result, World, bins, ensure, scenario, scenario_as};
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -17,10 +17,13 @@ const LONG: Duration = Duration::from_secs(60);
 pub fn trials() -> Vec<Trial> {
     let mut needs = vec![Need::Daemon, Need::Nushell, Need::Program("socat"), Need::Program("python3")];
     needs.extend(Record::named("redis").ok().map(|record| Need::Server(Box::new(record))));
-    vec![scenario("guide", &needs, guide)]
+    vec![
+        scenario("guide::every_block", &needs, guide),
+        scenario_as("nobody", "guide::ordinary_user", &needs, guide),
+    ]
 }
 
-fn project(path: &str) -> std::path::PathBuf {
+fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
@@ -28,7 +31,10 @@ fn guide(world: &World) -> Result {
     // As cargo xtask install puts them.
     let library = world.file("scripts");
     fs::create_dir(&library)?;
-    symlink(project("nu").canonicalize()?, library.join("shim"))?;
+    // Copied: another user may not reach this project's folder.
+    let mut copy = Command::new("cp");
+    copy.arg("-r").arg(project("nu")).arg(library.join("shim"));
+    run(copy, LONG)?.success()?;
     let all = blocks(&fs::read_to_string(project("docs/guide.md"))?);
     let (mut ran, mut compared) = (0, 0);
     for (index, block) in all.iter().enumerate() {
@@ -60,7 +66,7 @@ fn play(world: &World, library: &Path, block: &Block) -> Result<String> {
     Ok(ran.success().map_err(|fault| Fault(format!("the block in line {}: {fault}", block.line)))?.stdout)
 }
 
-fn program() -> Result<std::path::PathBuf> {
+fn program() -> Result<PathBuf> {
     bins::nu().map(Into::into).ok_or_else(|| Fault::new("no Nushell"))
 }
 

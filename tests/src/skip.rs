@@ -42,7 +42,7 @@ impl Need {
             Need::Program(name) => bins::on_path(name).is_none().then(|| format!("{name} is not installed")),
             Need::Tool(name) => bins::tools()
                 .is_none_or(|folder| !folder.join(name).is_file())
-                .then(|| format!("{name} is not here: run `cargo xtask test package`")),
+                .then(|| format!("{name} is not here: run `cargo xtask test` without a name")),
             Need::User(name) => {
                 (!matches!(User::from_name(name), Ok(Some(_)))).then(|| format!("there is no user {name}"))
             }
