@@ -227,6 +227,10 @@ fn outlive(world: &World) -> Result {
     manager.ctl(&["start", UNIT])?;
     serves("it is started again", fourth)?;
     ensure!(world.wait_status("web", "running", SOON)?.pid("pid")? == web, "and takes the service up");
+    // What the documentation warns of.
+    let fifth = main()?;
+    world.rpc("shim.shutdown", json!({}))?;
+    serves("after proc shim stop systemd starts another", fifth)?;
     world.rpc("service.stop", json!({"name": "web"}))?;
     manager.end()
 }
