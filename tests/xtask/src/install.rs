@@ -156,13 +156,13 @@ pub fn uninstall(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `cargo install --path`, as somebody types it who has no use for the rest, into the folder of the tools. In a target folder
-/// of its own: other features would change what the tests run.
+/// `cargo install --path`, as somebody types it who has no use for the rest, into the folder of the tools. In the one target
+/// folder, so that what both need is built once; what the tests run is built after it, with the features that it is to have.
 pub fn by_cargo() -> Result {
     for package in ["shimd", "plugin"] {
         let mut install = cargo();
         install.args(["install", "--path", package, "--debug", "--locked", "--force", "--root"]);
-        install.arg(target()?.join("tools")).arg("--target-dir").arg(target()?.join("alone"));
+        install.arg(target()?.join("tools")).arg("--target-dir").arg(target()?);
         step(&format!("cargo install --path {package}"), install)?;
     }
     Ok(())
