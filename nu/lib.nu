@@ -10,6 +10,6 @@
 #   are kept as they are; one that looks like a slip of the pen is pointed out on stderr.
 # - Every name here begins with `service`; those that begin with `proc` are the plugin's.
 
-export use lib/spec.nu "service spec"
+export use lib/spec.nu ["service spec" "service socket-spec"]
 export use lib/verbs.nu *
 export use lib/places.nu *

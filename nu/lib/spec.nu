@@ -11,7 +11,19 @@ const fields = {
     log: [max_size keep]
 }
 
+# What a field may be, where it is one of a few words.
+const choices = {
+    on_missing: [relink restart report]
+    policy: [always on-failure never]
+    mode: [bind publish activate]
+    type: [stream dgram seqpacket]
+}
+
 # Check a spec, and give it as it will be registered.
+#
+# The record is the spec. A flag sets one field of it, over what the record has there: flags complete,
+# and Nushell knows their types before the line runs. `name` and `exec` of a record that is written out
+# it knows too; all other fields the daemon looks at when the spec is registered.
 #
 # The words of `exec` and the values of `env` become strings, a program without a slash is looked up
 # on this shell's PATH (shimd has its own), and `~` and a relative program path are expanded here.
@@ -23,10 +35,82 @@ const fields = {
 @example "Unknown fields are kept" {
     service spec {name: web, exec: [/bin/true], owner: ops} | get owner
 } --result "ops"
+@example "Fields by flags: Tab shows them" {
+    service spec {name: web, exec: [/bin/true]} --stop-signal SIGINT --stop-timeout 1min --on-missing restart | get stop on_missing
+} --result [{signal: "SIGINT", timeout: 1min} "restart"]
+@example "A word that is none of the choices" {
+    try { service spec {name: web, exec: [/bin/true]} --restart sometimes } catch {|e| $e.details.code }
+} --result "service::bad_spec"
 export def "service spec" [
     spec: record<name: string, exec: list> # the spec
+    --sockets: list # file names, absolute paths, or what `service socket-spec` gives
+    --depends-on: list<string> # services that are up before this one
+    --user: string # whom to run as
+    --cwd: path # the working folder
+    --on-missing: string@[relink restart report] # what happens when a socket's file is lost
+    --settle: duration # how long a file that the service itself removed may stay away
+    --ready-timeout: duration # how long a start may take
+    --ready-notify # it sends READY=1
+    --stop-signal: string@[SIGTERM SIGINT SIGQUIT SIGHUP SIGUSR1 SIGUSR2] # what ends it
+    --stop-timeout: duration # after that, SIGKILL
+    --restart: string@[always on-failure never] # when it is started again
+    --restart-delay: duration # the pause before that
+    --restart-limit: int # how many starts a window may hold
+    --log-size: filesize # how large each of its two logs may grow
+    --log-keep: int # how many older logs are kept
+    --autostart # up with every start of shimd
 ]: nothing -> record {
-    checked $spec (metadata $spec).span
+    chosen on_missing $on_missing (metadata $on_missing).span
+    chosen policy $restart (metadata $restart).span
+    mut all = $spec
+    for it in [
+        [at value];
+        [$.sockets $sockets] [$.depends_on $depends_on] [$.user $user] [$.cwd $cwd]
+        [$.on_missing $on_missing] [$.settle $settle]
+        [$.ready.timeout $ready_timeout] [$.ready.notify (if $ready_notify { true })]
+        [$.stop.signal $stop_signal] [$.stop.timeout $stop_timeout]
+        [$.restart.policy $restart] [$.restart.delay $restart_delay] [$.restart.limit $restart_limit]
+        [$.log.max_size $log_size] [$.log.keep $log_keep] [$.autostart (if $autostart { true })]
+    ] {
+        if $it.value != null { $all = $all | upsert $it.at $it.value }
+    }
+    checked $all (metadata $spec).span
+}
+
+# A record for the field `sockets` of a spec. A socket without any of these is declared by its name alone.
+@category services
+@search-terms socket listener spec publish activate
+@example "A socket that shimd listens on, so that clients wait while no instance runs" {
+    service socket-spec rpc.sock --mode activate --backlog 100
+} --result {path: "rpc.sock", mode: "activate", backlog: 100}
+@example "In a spec" {
+    service spec {name: web, exec: [/bin/true], sockets: [rpc.sock (service socket-spec ui.sock --optional)]} | get sockets.1.optional
+} --result true
+export def "service socket-spec" [
+    path: string # a file name (`rpc.sock`), an absolute path, or `@name`
+    --mode: string@[bind publish activate] # who binds it: the service; each instance a path of its own; shimd
+    --type: string@[stream dgram seqpacket] # what kind of socket (default: stream)
+    --optional # the service is well without it
+    --clients: list<string> # users and groups that must be able to connect
+    --backlog: int # how many connections may wait, with `--mode activate`
+]: nothing -> record {
+    chosen mode $mode (metadata $mode).span
+    chosen type $type (metadata $type).span
+    {path: $path, mode: $mode, type: $type, optional: (if $optional { true }), clients: $clients, backlog: $backlog}
+    | transpose field value | where value != null | transpose --header-row --as-record
+}
+
+# Refuses a word that is none of those that the field may be. Nushell completes them, and does not check.
+def chosen [field: string, word: any, span: record]: nothing -> nothing {
+    let all = $choices | get $field
+    if $word != null and $word not-in $all {
+        error make {
+            msg: $"($field): ($word)"
+            code: "service::bad_spec"
+            labels: [{text: "not one of the choices", span: $span}]
+            help: $"one of ($all | str join ', ')"
+        }
+    }
 }
 
 # The spec with strings for words and absolute paths; a likely slip in a field name is told on stderr.
