@@ -12,4 +12,5 @@
 
 export use lib/spec.nu ["service spec" "service socket-spec"]
 export use lib/verbs.nu *
+export use lib/groups.nu *
 export use lib/places.nu *

@@ -33,17 +33,28 @@ export def subjects [given: list, span: record]: any -> any {
     let input = $in
     if $input == null and ($given | is-empty) { return null }
     mut found = []
-    for value in (if ($given | is-empty) { [$input] } else { $given }) { # no `each`: it wraps the errors of its closure
-        for it in (if ($value | describe --detailed | get type) in [list table] { $value } else { [$value] }) {
-            $found ++= match $it {
-                {exec: _} => { let spec = checked $it $span; [{name: $spec.name, spec: $spec}] }
-                {name: $name} | {service: $name} if ($name | describe) == string => [{name: $name, spec: null}]
-                $name if ($name | describe) == string => [{name: $name, spec: null}]
-                _ => { bad-input $"neither a service nor a spec: ($it | to nuon)" $span "give names, specs with `name` and `exec`, or rows with a `name` or `service` column" }
-            }
+    for it in (flat (if ($given | is-empty) { $input } else { $given })) { # no `each`: it wraps the errors of its closure
+        $found ++= match $it {
+            {exec: _} => { let spec = checked $it $span; [{name: $spec.name, spec: $spec}] }
+            {name: $name} | {service: $name} if ($name | describe) == string => [{name: $name, spec: null}]
+            $name if ($name | describe) == string => [{name: $name, spec: null}]
+            _ => { bad-input $"neither a service nor a spec: ($it | to nuon)" $span "give names, specs with `name` and `exec`, or rows with a `name` or `service` column" }
         }
     }
-    $found | uniq-by name
+    for same in ($found | where spec != null | group-by name --to-table) {
+        if ($same.items.spec | uniq | length) > 1 {
+            bad-input $"two specs for one service: ($same.name)" $span "give each service a name of its own"
+        }
+    }
+    $found | sort-by {|it| $it.spec == null } | uniq-by name # the spec of a service that is named besides
+}
+
+# A value, or what a list of them holds, and the lists in it (a group is a list of specs).
+def flat [value: any]: nothing -> list {
+    if ($value | describe --detailed | get type) not-in [list table] { return [$value] }
+    mut all = []
+    for it in $value { $all ++= flat $it }
+    $all
 }
 
 # Runs the plugin's part of a verb. Its errors get their label where the verb was called, not in this file.
@@ -59,7 +70,7 @@ export def bad-input [msg: string, span: record, help: string]: nothing -> error
 }
 
 # Nushell binds `proc …` when it reads this file: without the plugin the calls here are external ones, and stay so.
-def require-plugin []: nothing -> nothing {
+export def require-plugin []: nothing -> nothing {
     if (view ir {|| proc list } | str contains "run-external") {
         let plugin = which nu_plugin_proc | get 0?.path | default "<folder>/nu_plugin_proc"
         error make --unspanned {

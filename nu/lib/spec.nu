@@ -1,8 +1,8 @@
 # The spec: what is checked and made plain before the daemon sees it.
 
-# The fields that shimd reads: at the top, and in each field that holds records.
+# The fields that shimd reads, and lib.nu's own `part_of`: at the top, and in each field that holds records.
 const fields = {
-    spec: [name exec cwd env user group umask sockets kill_other ready stop restart on_missing settle depends_on log autostart wedged_after]
+    spec: [name exec cwd env user group umask sockets kill_other ready stop restart on_missing settle depends_on log autostart wedged_after part_of]
     sockets: [path type mode optional clients backlog]
     kill_other: [socket]
     ready: [timeout marker notify]

@@ -46,7 +46,10 @@ mod logs;
 mod logs_followed;
 mod man;
 mod notify_and_marker;
+mod nu_groups;
+mod nu_logs;
 mod nu_modules;
+mod nu_spec;
 mod one_daemon_per_home;
 mod ordinary_user;
 mod own_socket_put_back;
@@ -104,7 +107,10 @@ fn main() -> ExitCode {
         errors_catalogue::trials(),
         fixture::trials(),
         servers::trials(),
+        nu_groups::trials(),
+        nu_logs::trials(),
         nu_modules::trials(),
+        nu_spec::trials(),
         hero_style_spec::trials(),
         unlink_under_listener::trials(),
         values::trials(),

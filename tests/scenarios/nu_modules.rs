@@ -24,7 +24,8 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-fn project(file: &str) -> String {
+/// The path of a file below `nu/`.
+pub fn project(file: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../nu").join(file).display().to_string()
 }
 
