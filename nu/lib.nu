@@ -14,3 +14,4 @@ export use lib/spec.nu ["service spec" "service socket-spec"]
 export use lib/verbs.nu *
 export use lib/groups.nu *
 export use lib/places.nu *
+export use lib/install.nu *

@@ -1,7 +1,7 @@
 # Groups: several services that are one thing to whoever runs them.
 
 use given.nu *
-use spec.nu checked
+use order.nu waves
 
 # Groups by name, for completion; none when there is no daemon to ask.
 def "nu-complete groups" []: nothing -> list<string> {
@@ -46,11 +46,11 @@ export def "service group" [
         let who = $members | where {|it| $missing in ($it.depends_on? | default []) } | get name | str join ", "
         do $bad $"($who) depends on ($missing), which is no member and not registered" $"add the spec of ($missing), or `service up` it first"
     }
-    let order = ordered $members
+    let order = waves $members
     if ($order.circle | is-not-empty) {
         do $bad $"its services wait for each other: ($order.circle | str join ' -> ')" "take one of these out of its service's `depends_on`"
     }
-    $order.specs | each {|it| $it | upsert part_of ($it.part_of? | default [] | append $name | uniq) }
+    $order.waves | flatten | each {|it| $it | upsert part_of ($it.part_of? | default [] | append $name | uniq) }
 }
 
 # The registered services of a group, as rows of `proc list`: for any verb.
@@ -88,26 +88,4 @@ def registered []: nothing -> table {
     mut all = []
     for name in (proc list | get --optional name) { $all ++= [(proc status $name | select name spec)] } # no `each`: it wraps errors
     $all
-}
-
-# The specs, each after those that it depends on; or the names along a circle of them.
-def ordered [specs: list<record>]: nothing -> record {
-    mut done = []
-    mut left = $specs
-    while ($left | is-not-empty) {
-        let waiting = $left | get name
-        let ready = $left | where {|it| $it.depends_on? | default [] | all { $in not-in $waiting } }
-        if ($ready | is-empty) { return {specs: [], circle: (circle $left [$left.0.name])} }
-        $done ++= $ready
-        let placed = $ready | get name
-        $left = $left | where name not-in $placed
-    }
-    {specs: $done, circle: []}
-}
-
-# Each of these waits for another of them: whoever follows that, comes round.
-def circle [specs: list<record>, path: list<string>]: nothing -> list<string> {
-    let names = $specs | get name
-    let next = $specs | where name == ($path | last) | get 0.depends_on | where $it in $names | first
-    if $next in $path { $path | skip until {|it| $it == $next } | append $next } else { circle $specs ($path ++ [$next]) }
 }

@@ -1,6 +1,7 @@
 # The verbs: what is asked of a service, through the plugin's commands.
 
 use given.nu *
+use order.nu waves
 
 # Register specs and start their services: each is up when all its sockets are `ok`.
 #
@@ -26,7 +27,7 @@ export def "service up" [
     labelled $span { $names | proc start --fail }
 }
 
-# Stop services; they stay registered.
+# Stop services, those that depend on others before these; they stay registered.
 @category services
 @search-terms stop halt
 @example "Stop a service" {
@@ -38,7 +39,11 @@ export def "service down" [
     let input = $in
     let span = (metadata $services).span
     let names = $input | named $services $span
-    labelled $span { $names | proc stop --fail }
+    # One `proc stop` stops all that it is given at once.
+    let order = if ($names | length) < 2 { [$names] } else { labelled $span { down-order $names } }
+    mut rows = []
+    for wave in $order { $rows ++= labelled $span { $wave | proc stop } }
+    if ($rows | any { $in.status != inactive }) { labelled $span { $names | proc stop --fail } } else { $rows }
 }
 
 # Restart services; a spec among the arguments is registered first, so a changed one takes effect.
@@ -143,4 +148,11 @@ export def "service remove" [
     let span = (metadata $services).span
     let names = $input | named $services $span
     labelled $span { $names | proc unregister }
+}
+
+# The names in waves: no wave is needed by one that comes later.
+def down-order [names: list<string>]: nothing -> list<list<string>> {
+    mut specs = []
+    for name in $names { $specs ++= [(proc status $name | get spec)] } # no `each`: it wraps errors
+    waves $specs | get waves | each { get name } | reverse
 }

@@ -47,6 +47,7 @@ mod logs_followed;
 mod man;
 mod notify_and_marker;
 mod nu_groups;
+mod nu_install;
 mod nu_logs;
 mod nu_modules;
 mod nu_spec;
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         fixture::trials(),
         servers::trials(),
         nu_groups::trials(),
+        nu_install::trials(),
         nu_logs::trials(),
         nu_modules::trials(),
         nu_spec::trials(),
