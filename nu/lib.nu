@@ -15,3 +15,4 @@ export use lib/verbs.nu *
 export use lib/groups.nu *
 export use lib/places.nu *
 export use lib/install.nu *
+export use lib/new.nu *
