@@ -13,6 +13,18 @@ pub fn trials() -> Vec<Trial> {
         ("redis", "redis cli ping", "PONG"),
         ("nginx", "nginx fetch /", "ok"),
         ("postgresql", "postgresql psql -Atc 'select 41 + 1'", "42"),
+        ("memcached", "memcached ask version", "VERSION"),
+        ("haproxy", "haproxy ask 'show info'", "Name: HAProxy"),
+        ("varnish", "varnish adm ping", "PONG"),
+        ("unbound", "unbound control status", "is running"),
+        ("knot", "knot ctl status", "Running"),
+        // It writes when it has read: no answer tells when that is.
+        (
+            "rsyslog",
+            "let mark = random uuid; rsyslog log $mark; while not (rsyslog messages | any { $in =~ $mark }) { sleep 20ms }; 'written'",
+            "written",
+        ),
+        ("ssh-agent", "ssh-agent add -l | complete | get stdout", "no identities"),
     ] {
         let mut needs = vec![Need::Daemon, Need::Nushell];
         // The record tells whether the server is installed.
@@ -40,12 +52,16 @@ fn module(world: &World, name: &str, ask: &str, answer: &str) -> Result {
     ensure!(started.only()?.text("status")? == "running", "{started}");
     answered()?;
     let checked = world.nu_json(&format!("{using} {name} check"))?;
-    let row = checked.only()?;
-    ensure!(row.text("verdict")? == "ok", "{row}");
-    fs::remove_file(row.text("path")?)?;
+    for row in checked.rows()? {
+        ensure!(row.text("verdict")? == "ok", "{row}");
+        fs::remove_file(row.text("path")?)?;
+    }
+    ensure!(!checked.rows()?.is_empty(), "it declares a socket");
     let restarted = world.nu_json(&format!("{using} {name} restart --clean"))?;
     ensure!(restarted.only()?.text("outcome")? == "restarted", "{restarted}");
     answered()?;
+    let checked = world.nu_json(&format!("{using} {name} check --fail"))?;
+    ensure!(!checked.rows()?.is_empty(), "all are ok again");
     let status = world.nu_json(&format!("{using} {name} status"))?;
     ensure!(status.text("status")? == "running", "{status}");
     let stopped = world.nu_json(&format!("{using} {name} down"))?;
