@@ -50,6 +50,7 @@ mod nu_groups;
 mod nu_install;
 mod nu_logs;
 mod nu_modules;
+mod nu_moving;
 mod nu_new;
 mod nu_spec;
 mod one_daemon_per_home;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         nu_install::trials(),
         nu_logs::trials(),
         nu_modules::trials(),
+        nu_moving::trials(),
         nu_new::trials(),
         nu_spec::trials(),
         hero_style_spec::trials(),
