@@ -27,12 +27,13 @@ def "nu-complete groups" []: nothing -> list<string> {
 export def "service group" [
     name: string # the group
     ...specs: oneof<record, list> # the specs of its services, or lists of them (other groups)
-]: nothing -> list<record> {
+]: any -> list<record> {
+    let input = $in
     let span = (metadata $specs).span
     let bad = {|msg, help|
         error make {msg: $"group ($name): ($msg)", code: "service::bad_group", labels: [{text: "of these specs", span: $span}], help: $help}
     }
-    let found = [] | subjects $specs $span
+    let found = $input | subjects $specs $span
     let nameless = $found | default [] | where spec == null
     if ($found | is-empty) or ($nameless | is-not-empty) {
         do $bad "it takes specs" "give each service's spec, as in `service group shop (db spec) (api spec)`"
@@ -67,8 +68,8 @@ export def "service group" [
 export def "service members" [
     group: string@"nu-complete groups" # the group
 ]: nothing -> table {
-    let span = (metadata $group).span
     require-plugin
+    let span = (metadata $group).span
     let all = labelled $span { registered }
     let names = $all | where {|it| $group in ($it.spec.part_of? | default []) } | get name
     if ($names | is-empty) {

@@ -23,6 +23,7 @@ export def "service new" [
     --dir (-d): directory = "." # where the module goes
     --exec (-e): list<oneof<string, int>> # the program and its arguments (default: a program of this name, with its socket)
 ]: nothing -> path {
+    let dir = $dir | path expand # first: `metadata` refuses the input that the first statement gets within an `each`
     let span = (metadata $name).span
     if $name !~ '^[a-zA-Z][a-zA-Z0-9_-]{0,63}$' or $name == service {
         bad-input $"no name for a module: ($name)" $span "1 to 64 of letters, digits, `_` and `-`, the first a letter; not `service`"
@@ -30,7 +31,6 @@ export def "service new" [
     if (which --all $name | any { $in.type in [built-in keyword plugin] }) {
         bad-input $"Nushell has a command ($name)" $span $"take another name, as `my-($name)`: the module's verbs are commands that begin with it"
     }
-    let dir = $dir | path expand
     let path = $dir | path join $"($name).nu"
     if ($path | path exists --no-symlink) {
         error make {

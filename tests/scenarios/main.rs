@@ -52,6 +52,7 @@ mod nu_logs;
 mod nu_modules;
 mod nu_moving;
 mod nu_new;
+mod nu_patterns;
 mod nu_spec;
 mod one_daemon_per_home;
 mod ordinary_user;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         nu_modules::trials(),
         nu_moving::trials(),
         nu_new::trials(),
+        nu_patterns::trials(),
         nu_spec::trials(),
         hero_style_spec::trials(),
         unlink_under_listener::trials(),

@@ -98,6 +98,12 @@ fn run(world: &World, using: &str, example: &Value) -> Result {
         world.rpc("service.delete", json!({"name": row.text("name")?}))?;
     }
     let got = got.context(text)?;
+    // A command gets the row as input within `each`, whether it takes any or not.
+    let within = world.nu(&format!("{using} 1..1 | each {{|row| {text} }} | ignore"))?.success();
+    for row in world.rpc("service.list", json!({}))?.rows()? {
+        world.rpc("service.delete", json!({"name": row.text("name")?}))?;
+    }
+    within.context(format!("within `each`: {text}"))?;
     let wanted = example.field("result");
     if &got == wanted { Ok(()) } else { Err(Fault(format!("{text}\ngives {got} in place of {wanted}"))) }
 }
