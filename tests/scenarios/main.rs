@@ -46,6 +46,7 @@ mod logs;
 mod logs_followed;
 mod man;
 mod notify_and_marker;
+mod nu_completions;
 mod nu_groups;
 mod nu_install;
 mod nu_logs;
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         errors_catalogue::trials(),
         fixture::trials(),
         servers::trials(),
+        nu_completions::trials(),
         nu_groups::trials(),
         nu_install::trials(),
         nu_logs::trials(),
