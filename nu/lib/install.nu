@@ -45,6 +45,7 @@ export def "service install" [
     let previous = $"($to).previous"
     let change = if not ($to | path exists) { "installed" } else if (digest $source) != (digest $to) { "updated" } else { "unchanged" }
 
+    labelled $span.spec { proc shim start | ignore } # so that null is: not registered
     let before = try { proc status $spec.name } catch { null }
     labelled $span.from { if $change != unchanged { put $source $to (if $before.status? != failed { $previous }) } }
 

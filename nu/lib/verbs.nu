@@ -39,8 +39,8 @@ export def "service down" [
     let input = $in
     let span = (metadata $services).span
     let names = $input | named $services $span
-    # One `proc stop` stops all that it is given at once.
-    let order = if ($names | length) < 2 { [$names] } else { labelled $span { down-order $names } }
+    # One `proc stop` stops all that it is given at once. What keeps it from knowing the order, it says itself.
+    let order = if ($names | length) < 2 { [$names] } else { try { down-order $names } catch { [$names] } }
     mut rows = []
     for wave in $order { $rows ++= labelled $span { $wave | proc stop } }
     if ($rows | any { $in.status != inactive }) { labelled $span { $names | proc stop --fail } } else { $rows }

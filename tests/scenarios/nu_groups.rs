@@ -66,7 +66,12 @@ fn in_order(world: &World) -> Result {
         stopped.rows()?.iter().all(|row| row.text("status").is_ok_and(|it| it == "inactive")),
         "{stopped}"
     );
-    ordered("down", journal(world)?, &down)
+    ordered("down", journal(world)?, &down)?;
+    // Without a daemon there is nobody to ask for the order; one is started for the stop.
+    world.nu("proc shim stop")?.success()?;
+    let stopped = world.nu_json(&format!("{using} service down web db | get status"))?;
+    ensure!(stopped == json!(["inactive", "inactive"]), "{stopped}");
+    Ok(())
 }
 
 fn that_cannot_work(world: &World) -> Result {

@@ -87,6 +87,8 @@ fn taken_back(world: &World) -> Result {
     let one = built(world, "one")?;
     world.nu_json(&install(world, &one, ", owner: before"))?;
     let bad = broken(world)?;
+    // The service lives on without the daemon; what it was is known to the next one.
+    world.nu("proc shim stop")?.success()?;
     let failure = world.nu_refuses(&install(world, &bad, ", owner: after"), "service::rolled_back")?;
     for words in ["the previous one runs again", "exited with status 7", "service logs web", "this program"] {
         ensure!(failure.mentions(words), "not `{words}`: {failure}");
