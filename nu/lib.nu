@@ -3,8 +3,9 @@
 #     use nu/lib.nu *
 #     service up {name: nap, exec: [tail -f /dev/null]}
 #
-# - A verb takes specs, names, and rows with a `name` or `service` column, as arguments or as input.
-#   A spec (whatever has `exec`) is checked and registered before the verb acts on its name.
+# - A verb takes specs, names, rows with a `name` or `service` column, and lists of these (a group is a
+#   list of specs), as arguments or as input. A spec (whatever has `exec`) is checked and registered
+#   before the verb acts on its name.
 # - A verb that acts is an error (`proc::failed`) unless every service does what was asked.
 # - What a service may say of itself is in the documentation under "Spec". Fields that are not known
 #   are kept as they are; one that looks like a slip of the pen is pointed out on stderr.

@@ -38,7 +38,7 @@ export def spec []: nothing -> record {
         sockets: [(socket-dir | path join .s.PGSQL.5432)]
         ready: {timeout: 1min} # after a crash it replays its log first
         stop: {signal: SIGINT, timeout: 1min} # SIGTERM would wait for the last client to leave
-    } | if (is-admin) { insert user (account) } else { $in }
+    } --user (account)
 }
 
 # Make the database cluster, once. `up` and `restart` do this.

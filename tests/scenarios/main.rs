@@ -47,6 +47,7 @@ mod logs_followed;
 mod man;
 mod notify_and_marker;
 mod nu_completions;
+mod nu_errors;
 mod nu_groups;
 mod nu_install;
 mod nu_logs;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         fixture::trials(),
         servers::trials(),
         nu_completions::trials(),
+        nu_errors::trials(),
         nu_groups::trials(),
         nu_install::trials(),
         nu_logs::trials(),
