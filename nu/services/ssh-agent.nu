@@ -3,6 +3,9 @@
 #     use nu/services/ssh-agent.nu
 #     ssh-agent up; ssh-agent add -l; ssh-agent restart --clean; ssh-agent down
 #     $env.SSH_AUTH_SOCK = (ssh-agent check | get 0.path)    # for ssh in this shell
+#
+# It lets nobody but root see its open files. The verdict of a shimd without root may be `unknown`: it listens, and
+# whose the socket is cannot be told.
 
 use ../lib.nu *
 
