@@ -116,15 +116,17 @@ export def "service status" [
     service logs hi --follow | first 2 | get line | last
 } --result "two"
 export def "service logs" [
-    service: oneof<record, string>@"nu-complete services" # its name, or the spec that was registered
+    service?: oneof<record, string>@"nu-complete services" # its name, or the spec that was registered
     --lines (-n): int # so many lines of the past, the latest
     --follow (-f) # go on with new lines as they are written
     --since (-s): duration # only of so long ago until now
     --raw (-r) # the bytes as they were written
-]: nothing -> oneof<table, string, binary> {
-    let given = [$service]
+]: any -> oneof<table, string, binary> {
+    let input = $in
     let span = (metadata $service).span
-    let name = named $given $span | first
+    let names = $input | named ([$service] | compact) $span
+    if ($names | length) != 1 { bad-input $"the logs of one service, not of ($names | length)" $span "name one, or take one row: `| first | service logs`" }
+    let name = $names.0
     labelled $span { proc status $name | ignore } # `try` would collect the stream below: what can be wrong with the name is told here
     if $since == null {
         proc logs $name --follow=$follow --raw=$raw --lines ($lines | default 100)

@@ -22,6 +22,7 @@ fn lazy(world: &World) -> Result {
             "service logs {name: talk, exec: [sh]} --lines 3 --raw | lines | sort",
             json!(["one", "three", "two"]),
         ),
+        ("proc list | where name == talk | service logs --lines 1 | length", json!(1)),
         ("service logs talk --follow --raw | lines | first 2 | length", json!(2)),
     ] {
         let got = world.nu_json(&format!("{using} {command}"))?;
@@ -29,5 +30,9 @@ fn lazy(world: &World) -> Result {
     }
     let failure = world.nu_refuses(&format!("{using} service logs nobody"), "proc::unknown_service")?;
     ensure!(failure.mentions("nobody"), "{failure}");
+    for line in ["[talk other] | service logs", "[] | service logs", "service logs"] {
+        let failure = world.nu_refuses(&format!("{using} {line}"), "service::bad_input")?;
+        ensure!(!failure.labels.is_empty(), "{failure}");
+    }
     Ok(())
 }
