@@ -6,6 +6,7 @@ use scenarios::fault::Context;
 use scenarios::{Fault, Json, Need, Record, Result, World, ensure, scenario, scenario_as};
 use serde_json::{Value, json};
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -63,7 +64,23 @@ fn services(world: &World) -> Result<String> {
     Ok(world.file("nu/services").display().to_string())
 }
 
+/// Those that listen on a TCP port too get one of their own, as a user would write it: others may run beside.
+fn settings(world: &World, name: &str) -> Result {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let text = match name {
+        "unbound" => format!("interface: 127.0.0.1\nport: {port}\naccess-control: 127.0.0.0/8 allow\n"),
+        "knot" => format!("server:\n  listen: 127.0.0.1@{port}\n"),
+        _ => return Ok(()),
+    };
+    let folder = world.folder().join("d").join(name);
+    fs::create_dir_all(&folder)?;
+    world.give(&folder)?;
+    fs::write(folder.join("server.conf"), text)?;
+    world.give(&folder.join("server.conf"))
+}
+
 fn module(world: &World, name: &str, ask: &str, answer: &str) -> Result {
+    settings(world, name)?;
     let using = format!("use {}/{name}.nu;", services(world)?);
     let answered = || -> Result {
         let ran = world.nu(&format!("{using} {ask}"))?.success()?;
