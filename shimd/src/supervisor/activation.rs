@@ -60,6 +60,13 @@ impl Activation {
         Activation { kept: BTreeMap::new(), missed: BTreeMap::new(), store: FdStore::of(notify_socket) }
     }
 
+    /// Tells the daemon's own service manager, if there is one, that requests are served and every instance is found again.
+    pub fn say_ready(&self) {
+        if let Some(Err(errno)) = self.store.as_ref().map(FdStore::say_ready) {
+            tracing::warn!("the service manager is not told that shimd is up: {errno}");
+        }
+    }
+
     /// Whether a listener of this service is kept for a path.
     pub fn keeps(&self, service: &str, path: &Path) -> bool {
         self.held(service, path).is_some()

@@ -271,6 +271,7 @@ impl Supervisor {
     /// Runs until it is told to shut down.
     pub async fn run(mut self) {
         self.recover();
+        self.activation.say_ready();
         let mut changes = Vec::new();
         loop {
             self.settle();

@@ -65,6 +65,14 @@ impl FdStore {
         self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[])
     }
 
+    /// Tells the manager that the unit is up (sd_notify(3)), for `Type=notify`.
+    ///
+    /// # Errors
+    /// As [`FdStore::keep`].
+    pub fn say_ready(&self) -> Result<(), Errno> {
+        self.send("READY=1", &[])
+    }
+
     fn send(&self, text: &str, fds: &[RawFd]) -> Result<(), Errno> {
         let rights = [ControlMessage::ScmRights(fds)];
         let control = if fds.is_empty() { &[][..] } else { &rights[..] };
