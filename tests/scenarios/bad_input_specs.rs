@@ -10,6 +10,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("bad_input_specs::plugin_labels_the_argument", &[Need::Daemon, Need::Nushell], labelled),
         scenario("bad_input_specs::dependency_circle", &[Need::Daemon, Need::Nushell], circle),
         scenario("bad_input_specs::socket_of_two_services", &[Need::Daemon, Need::Nushell], two_services),
+        scenario("bad_input_specs::two_of_one_name", &[Need::Daemon], two_of_one_name),
         scenario("bad_input_specs::later_issue_modes_are_refused", &[Need::Daemon], modes),
         scenario("bad_input_specs::bad_update_keeps_the_old", &[Need::Daemon], update),
     ]
@@ -172,5 +173,14 @@ fn update(world: &World) -> Result {
     ensure!(spec == good, "the old spec is kept: {spec}");
     let row = world.service("web")?;
     ensure!(row.pid("pid")? == pid && row.text("status")? == "running", "{row}");
+    Ok(())
+}
+
+fn two_of_one_name(world: &World) -> Result {
+    world.start_daemon()?;
+    let specs = json!([{"name": "web", "exec": ["/bin/true"]}, {"name": "web", "exec": ["/bin/false"]}]);
+    let error = world.rpc_error("service.set", json!({"specs": specs}))?;
+    ensure!(error.kind == "bad_spec" && error.message.contains("two of the specs are called web"), "{error}");
+    ensure!(world.rpc("service.list", json!({}))?.rows()?.is_empty(), "neither is registered");
     Ok(())
 }

@@ -106,6 +106,10 @@ impl Supervisor {
         let bad = |field: String, problem: String, fix: &str| {
             Err(SpecError { field, problem, fix: fix.to_owned() })
         };
+        if beside.iter().any(|(other, _)| other.name == spec.name) {
+            let problem = format!("two of the specs are called {}", spec.name);
+            return bad("name".into(), problem, "give one spec for each service");
+        }
         spec.check_placed(&self.root)?;
         for (i, socket) in spec.sockets.iter().enumerate() {
             for (j, client) in socket.clients.iter().enumerate() {
