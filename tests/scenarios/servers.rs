@@ -1,11 +1,14 @@
 //! Real servers through the whole story: each record is started, loses its dentry, is restarted clean, is killed and
-//! started over its stale file, loses its dentry again and has it put back, and is stopped; its real client must be answered at each stage.
+//! started over its stale file, loses its dentry again and has it put back, once by the daemon that runs and once by the next
+//! one, which adopts it, and is stopped; its real client must be answered at each stage.
 
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
+use scenarios::record::Prepared;
 use scenarios::{Json, Need, Record, Result, World, ensure, processes, scenario, specs, wait_until};
 use serde_json::{Value, json};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -34,14 +37,13 @@ fn whole_story(world: &World, record: &Record) -> Result {
     let first = running(started.only()?)?;
     server.answers(world)?;
 
-    for path in &server.sockets {
-        fs::remove_file(path)?;
-    }
+    lose(world, &server)?;
     let row = world.wait_status(name, "failed", SOON)?;
     let reason = row.text("health_reason")?;
     ensure!(reason.starts_with("declared socket missing on disk: "), "the reason of a lost dentry: {reason}");
     ensure!(row.pid("pid")? == first, "the process is untouched: {row}");
-    all_soon(world, name, "dangling")?;
+    // A server that gives up for want of its file closes what it listens on.
+    all_soon(world, name, if record.not_relinked.is_some() { "absent" } else { "dangling" })?;
 
     let restarted = world.nu_json(&format!("proc restart {name} --clean"))?;
     let row = restarted.only()?;
@@ -60,24 +62,23 @@ fn whole_story(world: &World, record: &Record) -> Result {
     let row = wait_ended(world, name)?;
     world.note(format!("killed: {row}"));
 
-    // From here on a lost file is put back.
-    let spec = specs::with(server.spec.clone(), json!({"on_missing": "relink"}));
+    // From here on a lost file is put back, and what ends by a signal is started again.
+    let spec = specs::with(
+        server.spec.clone(),
+        json!({"on_missing": "relink", "restart": {"policy": "on-failure", "delay": "100ms"}}),
+    );
     world.write("spec.json", &spec.to_string())?;
     world.nu_json(&format!("proc register {}", file.display()))?;
     let started = world.nu_json(&format!("proc start {name}"))?;
     let third = running(started.only()?)?;
     all_soon(world, name, "ok")?;
     server.answers(world)?;
-    world.hand("rm", &server.sockets)?;
-    wait_until(SOON, "each socket is put back", || {
-        let rows = world.rpc("socket.check", json!({"name": name})).ok()?;
-        let back = |row: &Value| {
-            row.int("relinked").is_ok_and(|times| times > 0) && row.text("verdict").is_ok_and(|v| v == "ok")
-        };
-        rows.rows().ok()?.iter().all(back).then_some(())
-    })?;
-    server.answers(world)?;
-    ensure!(world.service(name)?.pid("pid")? == third, "nothing was restarted");
+    if record.not_relinked.is_some() {
+        ends_with_its_file(world, name, &server)?;
+    } else {
+        put_back(world, name, &server, third)?;
+        by_the_next_daemon(world, record, &server, third)?;
+    }
 
     let last = world.instance_pids(name)?;
     let stopped = world.nu_json(&format!("proc stop {name}"))?;
@@ -90,6 +91,56 @@ fn whole_story(world: &World, record: &Record) -> Result {
         ensure!(["absent", "stale"].contains(&verdict), "nobody listens after the stop: {row}");
     }
     Ok(())
+}
+
+/// Another process removes the files: all are back, with nothing restarted.
+fn put_back(world: &World, name: &str, server: &Prepared, pid: i32) -> Result {
+    lose(world, server)?;
+    wait_until(SOON, "each socket is put back", || {
+        let rows = world.rpc("socket.check", json!({"name": name})).ok()?;
+        let back = |row: &Value| {
+            row.int("relinked").is_ok_and(|times| times > 0) && row.text("verdict").is_ok_and(|v| v == "ok")
+        };
+        rows.rows().ok()?.iter().all(back).then_some(())
+    })?;
+    server.answers(world)?;
+    ensure!(world.service(name)?.pid("pid")? == pid, "nothing was restarted");
+    Ok(())
+}
+
+/// The files go while no daemon runs: the next one adopts the instance, and puts them back. A server that has ended with the
+/// daemon is started again.
+fn by_the_next_daemon(world: &World, record: &Record, server: &Prepared, pid: i32) -> Result {
+    let name = record.name.as_str();
+    world.kill_daemon()?;
+    if record.not_adopted.is_some() {
+        wait_until(SOON, format!("{name} ends with the daemon"), || !processes::alive(pid))?;
+    }
+    lose(world, server)?;
+    world.start_daemon()?;
+    all_soon(world, name, "ok")?;
+    server.answers(world)?;
+    let row = world.wait_status(name, "running", SOON)?;
+    ensure!((row.pid("pid")? == pid) == record.not_adopted.is_none(), "adopted, or started again: {row}");
+    Ok(())
+}
+
+/// Another process removes the files. One server removes the rest itself once it misses the first.
+fn lose(world: &World, server: &Prepared) -> Result {
+    let mut arguments = vec![Path::new("-f")];
+    arguments.extend(server.sockets.iter().map(PathBuf::as_path));
+    world.hand("rm", &arguments)?;
+    Ok(())
+}
+
+/// The server closes its listeners when their files go: the service is said to have failed, and a restart is what helps.
+fn ends_with_its_file(world: &World, name: &str, server: &Prepared) -> Result {
+    lose(world, server)?;
+    all_soon(world, name, "absent")?;
+    world.wait_status(name, "failed", SOON)?;
+    let restarted = world.nu_json(&format!("proc restart {name} --clean"))?;
+    ensure!(restarted.only()?.text("outcome")? == "restarted", "restart --clean: {restarted}");
+    server.answers(world)
 }
 
 fn running(row: &Value) -> Result<i32> {

@@ -63,6 +63,10 @@ pub struct Record {
     /// How long its start may take, in seconds.
     #[serde(default = "fifteen")]
     pub start_timeout: u64,
+    /// Why a lost file of its sockets cannot be linked back; that of any other server is.
+    pub not_relinked: Option<String>,
+    /// Why it does not outlive the daemon; any other server does.
+    pub not_adopted: Option<String>,
 }
 
 /// Packages by registry.
@@ -140,6 +144,11 @@ impl Record {
     pub fn named(name: &str) -> Result<Record> {
         let found = Record::all()?.into_iter().find(|record| record.name == name);
         found.context(format!("no record of a server {name}"))
+    }
+
+    /// Whether its lost sockets cannot be linked back, or it does not outlive the daemon.
+    pub fn is_an_exception(&self) -> bool {
+        self.not_relinked.is_some() || self.not_adopted.is_some()
     }
 
     /// Why it cannot run here; `None` when it can.
