@@ -5,7 +5,9 @@
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use scenarios::record::Prepared;
-use scenarios::{Json, Need, Record, Result, World, ensure, processes, scenario, specs, wait_until};
+use scenarios::{
+    Json, Need, Record, Result, World, ensure, processes, scenario, servers_table, specs, wait_until,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,9 @@ pub fn trials() -> Vec<Trial> {
         let needs = [Need::Daemon, Need::Nushell, Need::Server(Box::new(record.clone()))];
         scenario(&format!("servers::{}", record.name), &needs, move |world| whole_story(world, &record))
     };
-    records.into_iter().map(trial).collect()
+    let mut trials: Vec<Trial> = records.into_iter().map(trial).collect();
+    trials.push(scenario("servers::the_table_in_the_docs", &[], documented));
+    trials
 }
 
 fn whole_story(world: &World, record: &Record) -> Result {
@@ -141,6 +145,14 @@ fn ends_with_its_file(world: &World, name: &str, server: &Prepared) -> Result {
     let restarted = world.nu_json(&format!("proc restart {name} --clean"))?;
     ensure!(restarted.only()?.text("outcome")? == "restarted", "restart --clean: {restarted}");
     server.answers(world)
+}
+
+/// The docs' table is what the records say.
+fn documented(_: &World) -> Result {
+    let text = fs::read_to_string(servers_table::page())?;
+    let renewed = servers_table::renewed(&text, &Record::all()?)?;
+    ensure!(text == renewed, "docs/healing.md is not what the records say: run `cargo xtask servers-table`");
+    Ok(())
 }
 
 fn running(row: &Value) -> Result<i32> {

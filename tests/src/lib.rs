@@ -30,6 +30,7 @@ pub mod probe;
 pub mod processes;
 pub mod record;
 mod scenario;
+pub mod servers_table;
 pub mod shown;
 pub mod skip;
 pub mod soak;

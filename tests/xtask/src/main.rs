@@ -1,5 +1,5 @@
-//! `cargo xtask demo`, `test`, `torture`, `soak`, `install`, `deb`, `man`, `bench` and `faults-table`: each does all the set-up that a
-//! fresh machine needs.
+//! `cargo xtask demo`, `test`, `torture`, `soak`, `install`, `deb`, `man`, `bench`, `faults-table` and `servers-table`: each does all
+//! the set-up that a fresh machine needs.
 
 mod bench;
 mod build;
@@ -10,6 +10,7 @@ mod install;
 mod man;
 mod nushell;
 mod servers;
+mod servers_table;
 mod soak;
 mod step;
 mod tally;
@@ -34,6 +35,7 @@ cargo xtask deb [--from DIR] [--output FILE]
                                    a Debian package
 cargo xtask man [DIR]              the man pages, into target/man
 cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
+cargo xtask servers-table          writes the table of real servers in docs/healing.md, from their records
 cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: events,
                                    verdict, heal, restart, gap, many, audit, truth, idle, list, memory, load, recovery,
                                    intents, start";
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "deb" => deb::deb(rest),
         Some((command, rest)) if command == "man" => man::man(rest),
         Some((command, rest)) if command == "faults-table" => faults_table::faults_table(rest),
+        Some((command, rest)) if command == "servers-table" => servers_table::servers_table(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
