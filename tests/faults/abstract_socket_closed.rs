@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use scenarios::fault_matrix::SOON;
-use scenarios::{Json, Result, Row, World, ensure, processes, specs};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes, specs};
 
 pub const ROW: Row = Row {
     name: "abstract_socket_closed",
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "absent",
     reason: "closed",
     clients: "ECONNREFUSED",
+    relink: Relink::Untried,
     needs: &[],
 };
 

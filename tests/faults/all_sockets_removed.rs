@@ -1,7 +1,7 @@
 //! All the files of a service with several sockets go at once; each is said by its own row.
 
 use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Json, Result, Row, World, ensure, specs};
+use scenarios::{Json, Relink, Result, Row, World, ensure, specs};
 
 pub const ROW: Row = Row {
     name: "all_sockets_removed",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[],
 };
 
@@ -17,12 +18,12 @@ pub fn run(world: &World) -> Result {
     world.start_daemon()?;
     world.up(&specs::unixd_on(world, "web", &["rpc.sock", "dgram:log.sock", "seqpacket:seq.sock"], &[]))?;
     let rm = world.hand("rm", &SOCKETS.map(|socket| world.socket("web", socket)))?;
+    // The service's own words are of the first; each socket's client is held to the row.
+    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     for socket in SOCKETS {
         world.wait_verdict("web", socket, ROW.verdict, ROW.reason, AT_ONCE)?;
         world.expect_culprit("web", socket, &rm)?;
     }
-    // The service's own words are of the first; each socket's client is held to the row.
-    world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     for socket in SOCKETS {
         let seen = world.client_sees("web", socket, None)?.to_string();
         ensure!(seen == ROW.clients, "{socket}: a client sees {seen}");

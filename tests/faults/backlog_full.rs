@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use scenarios::client::{connect_now, wait_in_line};
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
-use scenarios::{Json, Result, Row, World, ensure, processes};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -14,6 +14,7 @@ pub const ROW: Row = Row {
     verdict: "wedged",
     reason: "the queue is full",
     clients: "a hang",
+    relink: Relink::Untried,
     needs: &[],
 };
 

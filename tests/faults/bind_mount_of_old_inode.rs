@@ -1,7 +1,7 @@
 //! A container's view of one socket file: the mount keeps the inode of an instance that is long gone over the new one's path.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "bind_mount_of_old_inode",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "replaced",
     reason: "a socket that nobody listens on lies at the path",
     clients: "ECONNREFUSED",
+    relink: Relink::Stays("a mount lies there"),
     needs: &[Need::Root],
 };
 

@@ -2,7 +2,7 @@
 //! failed.
 
 use scenarios::fault_matrix::{AT_ONCE, SOON};
-use scenarios::{Json, Result, Row, World, ensure, specs, wait_until};
+use scenarios::{Json, Relink, Result, Row, World, ensure, specs, wait_until};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -11,6 +11,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Untried,
     needs: &[],
 };
 

@@ -1,7 +1,7 @@
 //! A server that changes into the folder and binds a bare name: the kernel's list has that, and no folder.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World};
+use scenarios::{Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "bound_by_relative_name",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     needs: &[],
 };
 

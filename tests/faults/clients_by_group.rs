@@ -4,7 +4,7 @@ use nix::unistd::{Group, User};
 use scenarios::fault::Context;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
 use scenarios::probe::Seen;
-use scenarios::{Need, Result, Row, World, ensure};
+use scenarios::{Need, Relink, Result, Row, World, ensure};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -13,6 +13,7 @@ pub const ROW: Row = Row {
     verdict: "denied",
     reason: "cannot connect: ",
     clients: "EACCES",
+    relink: Relink::Untried,
     needs: &[Need::Root, Need::User("nobody")],
 };
 

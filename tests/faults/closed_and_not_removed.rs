@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 use scenarios::client::wait_in_line;
 use scenarios::fault_matrix::{SOON, serve};
-use scenarios::{Json, Result, Row, World, ensure, processes};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes};
 
 pub const ROW: Row = Row {
     name: "closed_and_not_removed",
@@ -12,6 +12,7 @@ pub const ROW: Row = Row {
     verdict: "stale",
     reason: "closed and not removed",
     clients: "ECONNREFUSED",
+    relink: Relink::Same,
     needs: &[],
 };
 

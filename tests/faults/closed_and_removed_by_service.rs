@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure, processes};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes};
 
 pub const ROW: Row = Row {
     name: "closed_and_removed_by_service",
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "absent",
     reason: "closed and removed by the service",
     clients: "ENOENT",
+    relink: Relink::Same,
     needs: &[],
 };
 

@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 use scenarios::client::wait_in_line;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
-use scenarios::{Json, Result, Row, World, processes, wait_until};
+use scenarios::{Json, Relink, Result, Row, World, processes, wait_until};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -13,6 +13,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     needs: &[],
 };
 

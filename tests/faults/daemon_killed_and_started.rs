@@ -1,7 +1,7 @@
 //! The daemon is killed and started again, twice: the service never notices, and nobody is told that anything was amiss.
 
 use scenarios::fault_matrix::{SOON, serve};
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "daemon_killed_and_started",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     needs: &[],
 };
 

@@ -1,7 +1,7 @@
 //! A socket file that a dead server left is moved over the live one, as a backup that is put back does.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "dead_socket_renamed_over",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "replaced",
     reason: "a socket that nobody listens on lies at the path",
     clients: "ECONNREFUSED",
+    relink: Relink::PutBack,
     needs: &[Need::Program("python3")],
 };
 

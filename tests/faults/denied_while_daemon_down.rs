@@ -1,7 +1,7 @@
 //! The file's mode was changed while nobody looked.
 
 use scenarios::fault_matrix::{SOON, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "denied_while_daemon_down",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "denied",
     reason: "cannot connect: ",
     clients: "EACCES",
+    relink: Relink::Untried,
     needs: &[Need::User("nobody")],
 };
 

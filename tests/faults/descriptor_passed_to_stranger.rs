@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure, processes, wait_until};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes, wait_until};
 use std::fs;
 
 pub const ROW: Row = Row {
@@ -11,6 +11,7 @@ pub const ROW: Row = Row {
     verdict: "foreign",
     reason: "outside this service, listens at the path",
     clients: "the wrong server",
+    relink: Relink::Untried,
     needs: &[],
 };
 

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use scenarios::client::ask;
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure, processes, wait_until};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes, wait_until};
 
 pub const ROW: Row = Row {
     name: "executed_anew_with_listener_open",
@@ -11,6 +11,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Untried,
     needs: &[],
 };
 

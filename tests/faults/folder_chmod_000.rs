@@ -1,7 +1,7 @@
 //! Nobody may search the folder: the daemon of an ordinary user is shut out itself, and still knows it.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "folder_chmod_000",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "denied",
     reason: "cannot connect: ",
     clients: "EACCES",
+    relink: Relink::Same,
     needs: &[Need::User("nobody")],
 };
 

@@ -2,7 +2,7 @@
 
 use nix::unistd::User;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -11,6 +11,7 @@ pub const ROW: Row = Row {
     verdict: "denied",
     reason: "may not be searched by nobody",
     clients: "EACCES",
+    relink: Relink::Untried,
     needs: &[Need::Root, Need::User("nobody")],
 };
 

@@ -1,7 +1,7 @@
 //! What containers do with a volume whose source is not there yet: a folder is made under the socket's name.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World};
+use scenarios::{Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "folder_in_place",
@@ -9,12 +9,15 @@ pub const ROW: Row = Row {
     verdict: "replaced",
     reason: "a folder lies at the path",
     clients: "ECONNREFUSED",
+    relink: Relink::Stays("what lies there is no dead socket, and may be wanted"),
     needs: &[],
 };
 
 pub fn run(world: &World) -> Result {
     let (_, path) = serve(world, &[])?;
-    world.hand("sh", &["-c".as_ref(), "rm $1 && mkdir $1".as_ref(), "sh".as_ref(), path.as_os_str()])?;
+    world.too_late_for_relinking(|| {
+        world.hand("sh", &["-c".as_ref(), "rm $1 && mkdir $1".as_ref(), "sh".as_ref(), path.as_os_str()])
+    })?;
     world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     world.hand("rmdir", &[path.as_os_str()])?;
     world.cured_by_clean_restart("web", "rpc.sock")

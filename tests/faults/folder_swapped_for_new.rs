@@ -1,7 +1,7 @@
 //! A deployment moves the folder aside and puts a new one in its place: the name is there, and the socket is not.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World};
+use scenarios::{Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "folder_swapped_for_new",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "its folder was moved to ",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[],
 };
 

@@ -1,7 +1,7 @@
 //! A line in a crontab that deletes what is old, sockets in use among it.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World};
+use scenarios::{Relink, Result, Row, World};
 use std::ffi::OsStr;
 
 pub const ROW: Row = Row {
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::Restarted("its pin went too"),
     needs: &[],
 };
 
@@ -19,7 +20,7 @@ pub fn run(world: &World) -> Result {
     let sockets = world.sockets();
     let rule = ["-mindepth", "2", "-mtime", "+1", "-delete"];
     let arguments: Vec<&OsStr> = [sockets.as_os_str()].into_iter().chain(rule.map(OsStr::new)).collect();
-    let find = world.hand("find", &arguments)?;
+    let find = world.too_late_for_relinking(|| world.hand("find", &arguments))?;
     world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     world.expect_culprit("web", "rpc.sock", &find)?;
     world.cured_by_clean_restart("web", "rpc.sock")

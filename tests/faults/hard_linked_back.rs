@@ -1,7 +1,7 @@
 //! Somebody who kept a hard link puts the file back by hand: the same listener answers.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "hard_linked_back",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[],
 };
 

@@ -1,7 +1,7 @@
 //! A service with mounts of its own, as a sandboxed unit has: its folder is the same as ours.
 
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     needs: &[Need::Root, Need::Program("unshare")],
 };
 

@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 use scenarios::client::ping;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
-use scenarios::{Json, Need, Result, Row, World, ensure, processes, wait_until};
+use scenarios::{Json, Need, Relink, Result, Row, World, ensure, processes, wait_until};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +16,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     needs: &[Need::Root, Need::Program("mkfs.ext4")],
 };
 

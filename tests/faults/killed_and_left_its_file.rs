@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World, processes};
+use scenarios::{Relink, Result, Row, World, processes};
 
 pub const ROW: Row = Row {
     name: "killed_and_left_its_file",
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "stale",
     reason: "exited without cleaning",
     clients: "ECONNREFUSED",
+    relink: Relink::Untried,
     needs: &[],
 };
 

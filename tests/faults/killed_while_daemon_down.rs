@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use scenarios::fault_matrix::{SOON, serve};
-use scenarios::{Result, Row, World, processes, wait_until};
+use scenarios::{Relink, Result, Row, World, processes, wait_until};
 
 pub const ROW: Row = Row {
     name: "killed_while_daemon_down",
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "stale",
     reason: "exited without cleaning",
     clients: "ECONNREFUSED",
+    relink: Relink::Untried,
     needs: &[],
 };
 

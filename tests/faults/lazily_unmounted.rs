@@ -1,7 +1,7 @@
 //! The file system that holds the folder is unmounted lazily: the server keeps its socket, and nobody else gets there.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "lazily_unmounted",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "unmounted",
     clients: "ENOENT",
+    relink: Relink::Restarted("its pin went with the mount"),
     needs: &[Need::Root],
 };
 

@@ -3,7 +3,7 @@
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
 use scenarios::wait::holds_for;
-use scenarios::{Json, Result, Row, World};
+use scenarios::{Json, Relink, Result, Row, World};
 use std::time::Duration;
 
 pub const ROW: Row = Row {
@@ -12,6 +12,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     needs: &[],
 };
 

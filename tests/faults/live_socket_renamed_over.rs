@@ -1,7 +1,7 @@
 //! Another server binds a temporary name and renames it into place: over the path of a live one.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "live_socket_renamed_over",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "replaced",
     reason: "outside this service, listens at the path",
     clients: "the wrong server",
+    relink: Relink::Stays("what lies there is in use"),
     needs: &[],
 };
 

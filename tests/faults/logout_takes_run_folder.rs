@@ -1,7 +1,7 @@
 //! A log-out removes `XDG_RUNTIME_DIR`; a service that lingers has its socket there.
 
 use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Result, Row, World, specs};
+use scenarios::{Relink, Result, Row, World, specs};
 
 pub const ROW: Row = Row {
     name: "logout_takes_run_folder",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "its folder was removed",
     clients: "ENOENT",
+    relink: Relink::Restarted("its pin went too"),
     needs: &[],
 };
 
@@ -19,7 +20,7 @@ pub fn run(world: &World) -> Result {
     world.hand("mkdir", &[run.join("app")])?;
     world.start_daemon()?;
     world.up(&specs::unixd_on(world, "web", &[&socket], &[]))?;
-    world.hand("rm", &["-rf".as_ref(), run.as_os_str()])?;
+    world.too_late_for_relinking(|| world.hand("rm", &["-rf".as_ref(), run.as_os_str()]))?;
     world.expect_fault(&ROW, "web", &socket, AT_ONCE)?;
     // The next log-in makes it anew.
     world.hand("mkdir", &["-p".as_ref(), run.join("app").as_os_str()])?;

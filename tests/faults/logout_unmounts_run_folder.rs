@@ -1,7 +1,7 @@
 //! What systemd does at the last log-out: it empties the run folder, unmounts it lazily, and removes it.
 
 use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Need, Result, Row, World, specs};
+use scenarios::{Need, Relink, Result, Row, World, specs};
 
 pub const ROW: Row = Row {
     name: "logout_unmounts_run_folder",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::Restarted("its pin went with the mount"),
     needs: &[Need::Root],
 };
 
@@ -20,9 +21,11 @@ pub fn run(world: &World) -> Result {
     world.hand("mkdir", &[&app])?;
     world.start_daemon()?;
     world.up(&specs::unixd_on(world, "web", &[&socket], &[]))?;
-    world.hand("rm", &["-rf".as_ref(), app.as_os_str()])?;
-    world.hand("umount", &["-l".as_ref(), run.as_os_str()])?;
-    world.hand("rmdir", &[&run])?;
+    world.too_late_for_relinking(|| {
+        world.hand("rm", &["-rf".as_ref(), app.as_os_str()])?;
+        world.hand("umount", &["-l".as_ref(), run.as_os_str()])?;
+        world.hand("rmdir", &[&run])
+    })?;
     world.expect_fault(&ROW, "web", &socket, AT_ONCE)?;
     world.hand("mkdir", &["-p".as_ref(), app.as_os_str()])?;
     world.cured_by_clean_restart("web", &socket)

@@ -1,7 +1,7 @@
 //! A file system is mounted over the socket's folder: no file was touched, and none can be reached.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Need, Result, Row, World, ensure};
+use scenarios::{Json, Need, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "mounted_over_folder",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "mounted over",
     clients: "ENOENT",
+    relink: Relink::Restarted("the folder at the path is of another mount"),
     needs: &[Need::Root],
 };
 

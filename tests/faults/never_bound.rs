@@ -1,7 +1,7 @@
 //! A server whose configuration says another path than its spec.
 
 use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Json, Result, Row, World, ensure, specs};
+use scenarios::{Json, Relink, Result, Row, World, ensure, specs};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "absent",
     reason: "never bound",
     clients: "ENOENT",
+    relink: Relink::Untried,
     needs: &[],
 };
 

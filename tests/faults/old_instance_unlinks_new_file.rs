@@ -5,7 +5,7 @@ use nix::unistd::geteuid;
 use scenarios::client::ping;
 use scenarios::fault_matrix::AT_ONCE;
 use scenarios::hand::Hand;
-use scenarios::{Result, Row, World, processes, specs, wait_until};
+use scenarios::{Relink, Result, Row, World, processes, specs, wait_until};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -14,17 +14,21 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[],
 };
 
-/// At SIGHUP the next server is started, and the old one is told to go once the next one answers.
+/// At SIGHUP the next server is started, and the old one is told to go once the next one answers, and its file has so many
+/// links: with `on_missing: relink`, once it has a pin too. Else it may go before there is one, on a busy machine, which a restart
+/// then makes good.
 const ROLL: &str = r#"
-unixd=$1 path=$2
+unixd=$1 path=$2 links=$3
 start() { "$unixd" --unlink-at-exit "$path" & server=$!; }
 roll() {
     old=$server
     start
     until [ "$("$unixd" probe stream "$path")" = "pong $server" ]; do :; done
+    until [ "$(stat -c %h "$path")" -ge "$links" ]; do :; done
     kill "$old"
     wait "$old"
 }
@@ -37,10 +41,12 @@ while kill -0 "$server"; do wait "$server"; done
 pub fn run(world: &World) -> Result {
     let script = world.write("roll.sh", ROLL)?;
     world.start_daemon()?;
-    let exec = json!({"exec": ["/bin/sh", script, world.unixd(), "{socket:rpc.sock}"]});
+    let links = if world.relinks() { "2" } else { "1" };
+    let exec = json!({"exec": ["/bin/sh", script, world.unixd(), "{socket:rpc.sock}", links]});
     let wrapper = world.up(&specs::with(specs::unixd(world, "web", &[]), exec))?;
     let old = ping(&world.socket("web", "rpc.sock"))?;
     processes::signal(wrapper, Signal::SIGHUP);
+    world.binds_anew("web");
     world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     let uid = world.user().map_or(geteuid(), |user| user.uid).as_raw();
     let old = Hand { pid: old, name: "unixd".into(), uid };

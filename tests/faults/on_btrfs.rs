@@ -1,7 +1,7 @@
 //! btrfs: what `stat` calls the device is not what the kernel calls it.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "on_btrfs",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Untried,
     needs: &[Need::Root, Need::Program("mkfs.btrfs")],
 };
 

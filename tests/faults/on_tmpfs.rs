@@ -1,7 +1,7 @@
 //! Most run folders are a tmpfs.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "on_tmpfs",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Untried,
     needs: &[Need::Root],
 };
 

@@ -1,7 +1,7 @@
 //! XFS: inode numbers of more than 32 bits, of which the kernel's list has the lower ones.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "on_xfs",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Untried,
     needs: &[Need::Root, Need::Program("mkfs.xfs")],
 };
 

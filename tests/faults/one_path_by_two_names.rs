@@ -2,7 +2,7 @@
 //! finds a live server at its path, and leaves it alone.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure, specs};
+use scenarios::{Json, Relink, Result, Row, World, ensure, specs};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -11,6 +11,7 @@ pub const ROW: Row = Row {
     verdict: "foreign",
     reason: "it is of the service web",
     clients: "the wrong server",
+    relink: Relink::Untried,
     needs: &[],
 };
 

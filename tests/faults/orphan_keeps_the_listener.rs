@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 use scenarios::cgroups;
 use scenarios::fault_matrix::{SOON, serve_with};
-use scenarios::{Need, Result, Row, World, ensure, processes, wait_until};
+use scenarios::{Need, Relink, Result, Row, World, ensure, processes, wait_until};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -13,6 +13,7 @@ pub const ROW: Row = Row {
     verdict: "foreign",
     reason: "an orphan of generation 1 of this service",
     clients: "a hang",
+    relink: Relink::Untried,
     needs: &[Need::Root, Need::Cgroup],
 };
 

@@ -1,7 +1,7 @@
 //! A folder further up that nobody may search.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "parent_chmod_000",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "denied",
     reason: "cannot connect: ",
     clients: "EACCES",
+    relink: Relink::Untried,
     needs: &[Need::User("nobody")],
 };
 

@@ -1,7 +1,7 @@
 //! The folder that holds the services' folders goes.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World};
+use scenarios::{Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "parent_removed",
@@ -9,12 +9,13 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "its folder was removed",
     clients: "ENOENT",
+    relink: Relink::Restarted("its pin went too"),
     needs: &[],
 };
 
 pub fn run(world: &World) -> Result {
     serve(world, &[])?;
-    world.hand("rm", &["-rf".as_ref(), world.sockets().as_os_str()])?;
+    world.too_late_for_relinking(|| world.hand("rm", &["-rf".as_ref(), world.sockets().as_os_str()]))?;
     world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     world.cured_by_clean_restart("web", "rpc.sock")
 }

@@ -1,7 +1,7 @@
 //! A folder further up is moved aside, as backups and deployments do.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "parent_renamed_and_back",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "its folder was moved to ",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[],
 };
 

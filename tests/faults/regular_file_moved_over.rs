@@ -1,7 +1,7 @@
 //! A file written aside and moved into place, as deployments do, over the path of a live socket.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World};
+use scenarios::{Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "regular_file_moved_over",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "replaced",
     reason: "a regular file lies at the path",
     clients: "ECONNREFUSED",
+    relink: Relink::Stays("what lies there is no dead socket, and may be wanted"),
     needs: &[],
 };
 

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
-use scenarios::{Json, Need, Result, Row, World, ensure, processes, wait_until};
+use scenarios::{Json, Need, Relink, Result, Row, World, ensure, processes, wait_until};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -11,6 +11,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     // An ordinary user's daemon cannot know who did it, and tells whoever asks.
     needs: &[Need::Root],
 };

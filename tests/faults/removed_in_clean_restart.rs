@@ -3,7 +3,7 @@
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
 use scenarios::wait::wait_for;
-use scenarios::{Fault, Json, Result, Row, World, ensure};
+use scenarios::{Fault, Json, Relink, Result, Row, World, ensure};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +15,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     needs: &[],
 };
 

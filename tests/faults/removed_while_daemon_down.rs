@@ -1,7 +1,7 @@
 //! Nobody looked when the file went; the next daemon finds it missing.
 
 use scenarios::fault_matrix::{SOON, serve};
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "removed_while_daemon_down",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[],
 };
 

@@ -1,7 +1,7 @@
 //! The file is moved to another name: the listener goes with it, and clients that know the old name are lost until it is back.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "renamed_away_and_back",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "renamed to ",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[],
 };
 

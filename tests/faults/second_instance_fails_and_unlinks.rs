@@ -1,7 +1,7 @@
 //! A second instance cannot bind, gives up, and tidies up on its way out: not what is its own.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World, ensure};
+use scenarios::{Need, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "second_instance_fails_and_unlinks",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[Need::Program("python3")],
 };
 

@@ -1,7 +1,7 @@
 //! Somebody starts the server a second time by hand: it unlinks what lies at the path, binds, and serves.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Json, Result, Row, World, ensure, processes};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes};
 
 pub const ROW: Row = Row {
     name: "second_instance_steals_path",
@@ -9,12 +9,13 @@ pub const ROW: Row = Row {
     verdict: "replaced",
     reason: "outside this service, listens at the path",
     clients: "the wrong server",
+    relink: Relink::Stays("what lies there is in use"),
     needs: &[],
 };
 
 pub fn run(world: &World) -> Result {
     let (pid, path) = serve(world, &[])?;
-    let mut second = world.stranger(&[], &path)?;
+    let mut second = world.too_late_for_relinking(|| world.stranger(&[], &path))?;
     let row = world.expect_fault(&ROW, "web", "rpc.sock", AT_ONCE)?;
     ensure!(
         row.text("reason")?.contains(&second.pid.to_string()),

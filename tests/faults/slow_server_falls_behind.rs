@@ -2,7 +2,7 @@
 
 use scenarios::client::wait_in_line;
 use scenarios::fault_matrix::{AT_ONCE, SOON, serve_with};
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -11,6 +11,7 @@ pub const ROW: Row = Row {
     verdict: "wedged",
     reason: "connections wait",
     clients: "a hang",
+    relink: Relink::Untried,
     needs: &[],
 };
 

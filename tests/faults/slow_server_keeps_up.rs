@@ -3,7 +3,7 @@
 use scenarios::client::wait_in_line;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
 use scenarios::wait::holds_for;
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 use serde_json::json;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Untried,
     needs: &[],
 };
 

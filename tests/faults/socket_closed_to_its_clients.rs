@@ -3,7 +3,7 @@
 use nix::unistd::User;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
 use scenarios::probe::Seen;
-use scenarios::{Need, Result, Row, World, ensure};
+use scenarios::{Need, Relink, Result, Row, World, ensure};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -12,6 +12,7 @@ pub const ROW: Row = Row {
     verdict: "denied",
     reason: "nobody cannot connect: ",
     clients: "EACCES",
+    relink: Relink::Untried,
     needs: &[Need::Root, Need::User("nobody")],
 };
 

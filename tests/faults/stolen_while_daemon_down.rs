@@ -1,7 +1,7 @@
 //! Somebody took the path while nobody looked.
 
 use scenarios::fault_matrix::{SOON, serve};
-use scenarios::{Json, Result, Row, World, ensure};
+use scenarios::{Json, Relink, Result, Row, World, ensure};
 
 pub const ROW: Row = Row {
     name: "stolen_while_daemon_down",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "replaced",
     reason: "outside this service, listens at the path",
     clients: "the wrong server",
+    relink: Relink::Stays("what lies there is in use"),
     needs: &[],
 };
 

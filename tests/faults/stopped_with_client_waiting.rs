@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use scenarios::client::wait_in_line;
 use scenarios::fault_matrix::{AT_ONCE, serve_with};
-use scenarios::{Json, Result, Row, World, ensure, processes};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -12,6 +12,7 @@ pub const ROW: Row = Row {
     verdict: "wedged",
     reason: "stopped (SIGSTOP",
     clients: "a hang",
+    relink: Relink::Same,
     needs: &[],
 };
 

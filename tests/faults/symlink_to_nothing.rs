@@ -1,7 +1,7 @@
 //! A symbolic link that leads nowhere, over the socket's name.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World};
+use scenarios::{Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "symlink_to_nothing",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "replaced",
     reason: "a symbolic link",
     clients: "ENOENT",
+    relink: Relink::Stays("what lies there is no dead socket, and may be wanted"),
     needs: &[],
 };
 

@@ -2,7 +2,7 @@
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
 use scenarios::hand::Hand;
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "tmp_cleaner_by_age",
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[Need::Program("systemd-tmpfiles")],
 };
 

@@ -1,7 +1,7 @@
 //! `systemd-tmpfiles --clean` looks into the kernel's list of names, and leaves a live socket alone however old it is.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World};
+use scenarios::{Need, Relink, Result, Row, World};
 
 pub const ROW: Row = Row {
     name: "tmp_cleaner_spares_it",
@@ -9,6 +9,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Same,
     needs: &[Need::Program("systemd-tmpfiles")],
 };
 

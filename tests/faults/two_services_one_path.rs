@@ -1,7 +1,7 @@
 //! Two specs with one path: the second is refused, and the first is not touched.
 
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World, ensure, specs};
+use scenarios::{Relink, Result, Row, World, ensure, specs};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "ok",
     reason: "",
     clients: "answers",
+    relink: Relink::Untried,
     needs: &[],
 };
 

@@ -2,7 +2,7 @@
 
 use nix::unistd::User;
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Need, Result, Row, World, ensure};
+use scenarios::{Need, Relink, Result, Row, World, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -12,6 +12,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[Need::Root, Need::User("nobody")],
 };
 

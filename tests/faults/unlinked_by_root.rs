@@ -1,7 +1,7 @@
 //! A service of an ordinary user, and an administrator who tidies up.
 
 use scenarios::fault_matrix::AT_ONCE;
-use scenarios::{Need, Result, Row, World, specs};
+use scenarios::{Need, Relink, Result, Row, World, specs};
 use serde_json::json;
 
 pub const ROW: Row = Row {
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[Need::Root, Need::User("nobody")],
 };
 

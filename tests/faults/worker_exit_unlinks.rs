@@ -5,7 +5,7 @@ use nix::unistd::geteuid;
 use scenarios::client::ping;
 use scenarios::fault_matrix::{AT_ONCE, serve};
 use scenarios::hand::Hand;
-use scenarios::{Json, Result, Row, World, ensure, processes};
+use scenarios::{Json, Relink, Result, Row, World, ensure, processes};
 
 pub const ROW: Row = Row {
     name: "worker_exit_unlinks",
@@ -13,6 +13,7 @@ pub const ROW: Row = Row {
     verdict: "dangling",
     reason: "removed",
     clients: "ENOENT",
+    relink: Relink::PutBack,
     needs: &[],
 };
 

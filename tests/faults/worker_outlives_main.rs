@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use scenarios::fault_matrix::{AT_ONCE, serve};
-use scenarios::{Result, Row, World, ensure, processes};
+use scenarios::{Relink, Result, Row, World, ensure, processes};
 
 pub const ROW: Row = Row {
     name: "worker_outlives_main",
@@ -10,6 +10,7 @@ pub const ROW: Row = Row {
     verdict: "stale",
     reason: "exited without cleaning",
     clients: "ECONNREFUSED",
+    relink: Relink::Untried,
     needs: &[],
 };
 

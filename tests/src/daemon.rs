@@ -148,11 +148,12 @@ impl World {
 
     /// Registers and starts a service that must come up; gives its pid.
     pub fn up(&self, spec: &Value) -> Result<i32> {
-        self.register(spec)?;
+        self.register(&self.relinking_spec(spec))?;
         let name = spec.text("name")?;
         let row = self.rpc("service.start", json!({"name": name}))?;
         let row = row.only()?;
         crate::ensure!(row.text("status")? == "running", "it did not come up: {row}");
+        self.remember(name)?;
         row.pid("pid")
     }
 

@@ -12,6 +12,7 @@
 
 use crate::hand::Hand;
 use crate::probe::Seen;
+use crate::relinking::{self, Relink};
 use crate::scenario::{scenario, scenario_as};
 use crate::wait::{holds_for, wait_for};
 use crate::{Fault, Json, Need, Result, World, culprits, ensure, specs};
@@ -50,18 +51,22 @@ pub struct Row {
     pub reason: &'static str,
     /// What a client sees, in the words of [`Seen`].
     pub clients: &'static str,
+    /// Where it ends with `on_missing: relink`.
+    pub relink: Relink,
     /// What the scenario needs beside the daemon and Nushell.
     pub needs: &'static [Need],
 }
 
-/// The row's trial, and, run by root, a second one in a world of an ordinary user unless the row needs root.
+/// The row's trial, and, run by root, a second one in a world of an ordinary user unless the row needs root; the same again
+/// with `on_missing: relink`.
 pub fn trials(row: Row, run: fn(&World) -> Result) -> Vec<Trial> {
     let mut needs = vec![Need::Daemon, Need::Nushell];
     needs.extend(row.needs.iter().cloned());
+    let root = needs.iter().any(|need| matches!(need, Need::Root));
+    let ordinary = (geteuid().is_root() && !root).then_some(ORDINARY);
     let mut trials = vec![scenario(row.name, &needs, run)];
-    if geteuid().is_root() && !needs.iter().any(|need| matches!(need, Need::Root)) {
-        trials.push(scenario_as(ORDINARY, &format!("{}::as_user", row.name), &needs, run));
-    }
+    trials.extend(ordinary.map(|user| scenario_as(user, &format!("{}::as_user", row.name), &needs, run)));
+    trials.extend(relinking::trials(row, &needs, ordinary, run));
     trials
 }
 
@@ -72,19 +77,24 @@ pub fn page(rows: &[Row]) -> String {
          What can happen to a Unix socket, what `proc socket-check` says of it, and what a client gets meanwhile. Each row\n\
          is a test with real processes, `tests/faults/NAME.rs`. This page is made of them: `cargo xtask faults-table`.\n\n\
          The whole reason holds the words of `reason`. \"a hang\": no answer, or no room in the queue (EAGAIN).\n\n\
-         | name | what was done | verdict | reason | clients |\n| --- | --- | --- | --- | --- |\n",
+         Verdict, reason and clients are with `on_missing: report`. The last column says where the same ends with `relink`:\n\
+         put back within moments, with the process and the listener that were there before; restarted, where that cannot be; or\n\
+         as it is, with no restart (docs/healing.md). It is empty where no file is at fault.\n\n\
+         | name | what was done | verdict | reason | clients | with `relink` |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
     for row in rows {
         let cell = |text: &str| text.replace('|', "\\|");
         // Writing to a string does not fail.
         let _ = writeln!(
             page,
-            "| `{}` | {} | `{}` | {} | {} |",
+            "| `{}` | {} | `{}` | {} | {} | {} |",
             row.name,
             cell(row.done),
             row.verdict,
             cell(row.reason.trim_end()),
-            row.clients
+            row.clients,
+            row.relink.cell()
         );
     }
     page
@@ -118,6 +128,7 @@ impl World {
         limit: Duration,
         client: Option<&User>,
     ) -> Result<Value> {
+        self.hold_to_relinking(row, service, socket, limit, client)?;
         match row.verdict {
             "ok" => holds_for(HOLDS, format!("{service}'s {socket} is ok"), || {
                 let judged = self.socket_row(service, socket)?.text("verdict")? == "ok";
@@ -203,6 +214,7 @@ impl World {
     pub fn serves_again(&self, service: &str, socket: &str) -> Result {
         self.wait_verdict(service, socket, "ok", "", SOON)?;
         self.wait_status(service, "running", SOON)?;
+        self.remember(service)?;
         let seen = self.client_sees(service, socket, None)?;
         ensure!(seen == Seen::Answers, "clients are to be served again, and one sees {seen}");
         self.expect_listed(service, socket, "ok")

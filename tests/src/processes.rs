@@ -55,9 +55,10 @@ pub fn children(pid: i32) -> Vec<i32> {
     pids().into_iter().filter(is_child).collect()
 }
 
-/// Whether it is stopped, by a signal.
+/// Whether each of its threads is stopped, by a signal.
 pub fn stopped(pid: i32) -> bool {
-    state(Path::new(&format!("/proc/{pid}"))) == Some('T')
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| state(&thread.path()) == Some('T'))
 }
 
 /// Sends a signal; `false` when there is no such process.

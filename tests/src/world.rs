@@ -1,6 +1,7 @@
 //! A scenario's world: a folder with a home, a socket root and a clean environment, and the processes in it.
 
 use crate::fault::Context;
+use crate::relinking::Known;
 use crate::{Fault, Result, bins, mounts, processes};
 use nix::unistd::{User, chown, geteuid};
 use std::collections::BTreeSet;
@@ -33,6 +34,8 @@ pub struct World {
     bins: PathBuf,
     pub(crate) daemons: Mutex<Vec<Child>>,
     transcript: Mutex<String>,
+    /// What a world knows whose services relink: see `relinking`.
+    pub(crate) relinking: Mutex<Option<Known>>,
 }
 
 impl World {
@@ -53,6 +56,7 @@ impl World {
             user,
             daemons: Mutex::new(Vec::new()),
             transcript: Mutex::new(String::new()),
+            relinking: Mutex::new(None),
         };
         world.give(&world.folder)?;
         for part in ["d", "s", "u", "w", "x"] {
