@@ -66,6 +66,7 @@ mod progress;
 mod publish;
 mod publish_gapless;
 mod random_removals_never_green;
+mod recovery_and_names;
 mod relink_and_the_daemon;
 mod relink_backs_off;
 mod relink_falls_to_restart;
@@ -154,6 +155,7 @@ fn main() -> ExitCode {
         sigkill_daemon_adopts::trials(),
         proc_heal_bridges_a_ghost::trials(),
         random_removals_never_green::trials(),
+        recovery_and_names::trials(),
         top::trials(),
         torture::trials(),
         replaced_in_place::trials(),

@@ -163,8 +163,9 @@ impl Supervisor {
     }
 }
 
-/// Whether nobody at all listens on a socket file; also not one that is bound and about to.
+/// Whether nobody at all listens on a socket file; also not one that is bound and about to. True as well of a file that is
+/// gone by now: somebody else has removed the dead socket.
 pub fn nobody_listens(auditor: &mut Auditor, path: &Path) -> bool {
     let expect = Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(path) };
-    auditor.confirm(&expect).verdict == Verdict::Stale
+    matches!(auditor.confirm(&expect).verdict, Verdict::Stale | Verdict::Absent)
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shimd_api::place::generation_of;
-use shimd_api::spec::{SocketMode, Spec};
+use shimd_api::spec::Spec;
 use socket_audit::bridge::Bridge;
 use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, Witness, procfs};
 
@@ -81,7 +81,6 @@ struct Declared {
     field: String,
     path: PathBuf,
     optional: bool,
-    publish: bool,
 }
 
 /// Why the way is not free.
@@ -163,7 +162,6 @@ impl Sweep {
             field: format!("sockets[{i}] ({})", s.path),
             path: spec.socket_path(root, s),
             optional: s.optional,
-            publish: s.mode == SocketMode::Publish,
         };
         let user = users::resolve(spec.user.as_deref(), spec.group.as_deref()).ok().flatten();
         Sweep {
@@ -494,15 +492,14 @@ fn remove_left(
     let left = clean::sweep_private(folder, &dead)
         .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
     report.removed.extend(left.iter().map(|p| p.display().to_string()));
-    if socket.publish {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            // One that is in use stays, and is in nobody's way.
-            if generation_of(&socket.path, &name).is_some()
-                && let Ok(Cleaned::Removed(_)) = clean::remove_socket(&folder.join(&name), &dead)
-            {
-                report.removed.push(folder.join(&name).display().to_string());
-            }
+    // Whatever its mode is now: a daemon that was killed may have had another one of it.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        // One that is in use stays, and is in nobody's way.
+        if generation_of(&socket.path, &name).is_some()
+            && let Ok(Cleaned::Removed(_)) = clean::remove_socket(&folder.join(&name), &dead)
+        {
+            report.removed.push(folder.join(&name).display().to_string());
         }
     }
     Ok(())
