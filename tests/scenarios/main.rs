@@ -67,6 +67,7 @@ mod publish;
 mod publish_gapless;
 mod random_removals_never_green;
 mod recovery_and_names;
+mod recovery_is_told;
 mod relink_and_the_daemon;
 mod relink_backs_off;
 mod relink_falls_to_restart;
@@ -156,6 +157,7 @@ fn main() -> ExitCode {
         proc_heal_bridges_a_ghost::trials(),
         random_removals_never_green::trials(),
         recovery_and_names::trials(),
+        recovery_is_told::trials(),
         top::trials(),
         torture::trials(),
         replaced_in_place::trials(),

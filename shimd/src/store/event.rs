@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 use shimd_api::event::{EventDetail, EventKind, EventRow};
-use shimd_api::wire::Culprit;
+use shimd_api::wire::{Culprit, Status};
 
 /// An event as the daemon hands it over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,15 @@ pub struct LastVerdict {
     pub culprit: Option<Culprit>,
     /// Why, in words.
     pub reason: Option<String>,
+}
+
+/// The newest state event of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastState {
+    /// The state.
+    pub status: Status,
+    /// Since when: nanoseconds since 1970.
+    pub since_ns: i64,
 }
 
 pub(super) fn insert(tx: &Transaction<'_>, record: &EventRecord) -> rusqlite::Result<usize> {
@@ -112,6 +121,24 @@ pub(super) fn last_verdicts(db: &Connection) -> rusqlite::Result<BTreeMap<(Strin
         Ok(((row.get(0)?, row.get(1)?), last))
     })?;
     rows.collect()
+}
+
+pub(super) fn last_states(db: &Connection) -> rusqlite::Result<BTreeMap<String, LastState>> {
+    // Each by the index of its service, from its newest event back.
+    let mut query = db.prepare(
+        "SELECT name, status, time FROM service JOIN event ON event.id = (
+             SELECT id FROM event WHERE service = name AND kind = 'state' ORDER BY time DESC, id DESC LIMIT 1
+         ) WHERE status NOT NULL",
+    )?;
+    let mut states = BTreeMap::new();
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        // A word of another version's is as good as none.
+        if let Ok(status) = serde_json::from_value(serde_json::Value::String(row.get(1)?)) {
+            states.insert(row.get(0)?, LastState { status, since_ns: row.get(2)? });
+        }
+    }
+    Ok(states)
 }
 
 pub(super) fn list(db: &Connection, query: &EventQuery) -> rusqlite::Result<Vec<EventRow>> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use super::event::{self, LastVerdict};
+use super::event::{self, LastState, LastVerdict};
 use super::write::{InstanceRecord, ListenerRecord};
 use crate::core::machine::{Durable, Rest, Restart, Want};
 
@@ -37,6 +37,8 @@ pub struct Loaded {
     pub last_event: u64,
     /// The newest verdict of each socket of a registered service, by service and path.
     pub verdicts: BTreeMap<(String, String), LastVerdict>,
+    /// The newest state of each registered service.
+    pub states: BTreeMap<String, LastState>,
     /// The machine has booted since the last daemon: instances and intents are void.
     pub rebooted: bool,
     /// That the store was damaged, where it lies now, and what was carried over.
@@ -48,6 +50,7 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Loaded> {
         services: services(db)?,
         last_event: event::last_id(db)?,
         verdicts: event::last_verdicts(db)?,
+        states: event::last_states(db)?,
         rebooted: false,
         damage: None,
     })

@@ -29,7 +29,7 @@ use rusqlite::Connection;
 use shimd_api::event::EventRow;
 use tokio::sync::oneshot;
 
-pub use event::{EventQuery, EventRecord, LastVerdict};
+pub use event::{EventQuery, EventRecord, LastState, LastVerdict};
 pub use load::{Loaded, ServiceRecord};
 pub use look::{Look, look};
 pub use lost::QUEUED;

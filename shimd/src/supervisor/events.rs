@@ -18,6 +18,7 @@ use super::clock::{nanos, rfc3339};
 use super::commands::{self, Reply, answer};
 use super::socket::{Socket, Spell};
 use super::{Supervisor, service::Service};
+use crate::core::machine::Phase;
 use crate::server::News;
 use crate::store::{EventQuery, EventRecord, Write};
 
@@ -150,12 +151,26 @@ impl Supervisor {
         self.record(Some(name), EventKind::Culprit, detail);
     }
 
-    /// The state that users see is another than before.
-    pub(super) fn record_state(&mut self, name: &Arc<str>, was: Status) {
+    /// Tells the state that users see, where it is another than the history says last. `resumed`: what this daemon found
+    /// under way when it was started, and carries on: told in any case.
+    pub(super) fn record_state(&mut self, name: &Arc<str>, resumed: Option<&str>) {
         let Some(service) = self.services.get_mut(name) else { return };
+        let status = service.machine.status();
+        // An instance that was found alive is what it was until it has been looked at.
+        let unseen = match service.machine.phase {
+            Phase::Loaded => true,
+            Phase::Verifying | Phase::Publishing { .. } => service.times.spawned.is_none(),
+            _ => false,
+        };
+        if resumed.is_none() && (status == service.told || unseen) {
+            return;
+        }
+        let was = std::mem::replace(&mut service.told, status);
         let now = SystemTime::now();
         let since = std::mem::replace(&mut service.status_since, now);
-        let detail = state_detail(service, was, now.duration_since(since).unwrap_or_default(), &self.root);
+        let mut detail =
+            state_detail(service, was, now.duration_since(since).unwrap_or_default(), &self.root);
+        detail.reason = detail.reason.or_else(|| resumed.map(str::to_owned));
         self.record_at(now, Some(name), EventKind::State, detail);
     }
 

@@ -344,7 +344,6 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(name) else { return };
         let (before, phase, beside) =
             (service.machine.durable(), service.machine.phase, service.machine.beside);
-        let status = service.machine.status();
         let mut actions = VecDeque::from(service.machine.step(event, service.policy()));
         let swaps = actions.front() == Some(&Action::Swap);
         if swaps {
@@ -381,9 +380,11 @@ impl Supervisor {
         if self.services.get(name).is_some_and(|s| s.machine.beside != beside) {
             self.on_beside(name, beside, event);
         }
-        if self.services.get(name).is_some_and(|s| s.machine.status() != status) {
-            self.record_state(name, status);
-        }
+        let resumed = matches!(event, Event::Recovered { .. }) && before.restart.is_some();
+        self.record_state(
+            name,
+            resumed.then_some("shimd was started anew: a restart that was under way goes on"),
+        );
         self.tell_rollout(name);
         self.close_unwanted(name);
         for action in actions {

@@ -22,7 +22,7 @@ use crate::sys::tree::{self, Tree};
 impl Supervisor {
     /// Takes the services of the store.
     pub(super) fn load(&mut self, loaded: Loaded) {
-        let Loaded { services: records, mut verdicts, rebooted, damage, .. } = loaded;
+        let Loaded { services: records, mut verdicts, mut states, rebooted, damage, .. } = loaded;
         if rebooted {
             tracing::info!("the machine has booted since: no instance and no intent of before is taken up");
         }
@@ -45,6 +45,10 @@ impl Supervisor {
             let durable = record.durable;
             let machine = Machine::restored(durable);
             let mut service = Service::new(spec, Arc::from(record.spec_json.as_str()), machine, &self.root);
+            if let Some(last) = states.remove(&name) {
+                service.told = last.status;
+                service.status_since = at(last.since_ns);
+            }
             service.generation = record.generation;
             service.trouble = record.rest_reason;
             service.current = record.current;
@@ -97,10 +101,8 @@ impl Supervisor {
                 // The history goes on: what has not changed since is no news.
                 let path = socket.path.display().to_string();
                 if let Some(last) = verdicts.remove(&(name.clone(), path)) {
-                    let since =
-                        SystemTime::UNIX_EPOCH + Duration::from_nanos(last.since_ns.max(0).unsigned_abs());
                     socket.culprit = last.culprit;
-                    socket.spell = Some(Spell { verdict: last.verdict, since, event: 0 });
+                    socket.spell = Some(Spell { verdict: last.verdict, since: at(last.since_ns), event: 0 });
                 }
             }
             self.logs.follow(&name, limits(service.live_spec()));
@@ -176,7 +178,7 @@ impl Supervisor {
             begun: record.begun,
             tree,
             spec,
-            started: SystemTime::UNIX_EPOCH + Duration::from_nanos(record.started.max(0).unsigned_abs()),
+            started: at(record.started),
         })
     }
 
@@ -234,6 +236,11 @@ fn last_names(service: &Service, root: &Path) -> Vec<PathBuf> {
         names.extend(published.map(|(socket, _)| socket.path.clone()));
     }
     names
+}
+
+/// A time of the store.
+fn at(nanoseconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds.max(0).unsigned_abs())
 }
 
 fn found(instance: Option<&Instance>) -> Found {

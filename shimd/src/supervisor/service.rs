@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use shimd_api::duration::format_duration;
 use shimd_api::spec::Spec;
-use shimd_api::wire::{ServiceRow, SocketRow};
+use shimd_api::wire::{ServiceRow, SocketRow, Status};
 use socket_audit::{Expect, ListenerId, Owner, Verdict};
 
 use crate::core::machine::{Machine, Phase};
@@ -65,7 +65,9 @@ pub struct Service {
     pub fresh_start: bool,
     /// When the old tree was gone, of the command under way: a second attempt does not move it.
     pub old_gone: Option<Instant>,
-    /// Since when the state holds that users see.
+    /// The state that the history says last, also one of before this daemon.
+    pub told: Status,
+    /// Since when the history says so.
     pub status_since: SystemTime,
     /// How long the next look at an instance that does not serve yet waits.
     pub look_after: std::time::Duration,
@@ -113,6 +115,7 @@ impl Service {
     /// A service that was just registered or read from the store.
     pub fn new(spec: Arc<Spec>, spec_json: Arc<str>, machine: Machine, root: &std::path::Path) -> Self {
         Service {
+            told: machine.status(),
             name: Arc::from(spec.name.as_str()),
             sockets: declared(&spec, root, &[]),
             spec,
