@@ -12,6 +12,7 @@ mod activate_outlives_shimd;
 mod activate_real_servers;
 mod activate_restarts_no_client_refused;
 mod activate_stop_removes;
+mod adopted_ends;
 mod after_boot;
 mod bad_input_exec;
 mod bad_input_paths;
@@ -158,6 +159,7 @@ fn main() -> ExitCode {
         random_removals_never_green::trials(),
         recovery_and_names::trials(),
         recovery_is_told::trials(),
+        adopted_ends::trials(),
         top::trials(),
         torture::trials(),
         replaced_in_place::trials(),
