@@ -93,6 +93,7 @@ fn churn(world: &World, seed: u64, services: &[Service], time: Duration) -> Resu
             scope.spawn(move || {
                 while on() {
                     for (at, deed) in Deed::some(&mut random, own) {
+                        let deed = deed.in_its_mode();
                         let is_done = own.get(at).is_some_and(|service| deed.is_done(world, service).is_ok());
                         // A service that is down has no file to remove.
                         let well = is_done || deed == Deed::Lose;

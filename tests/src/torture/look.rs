@@ -2,18 +2,20 @@
 //!
 //! | of each service | by whose word |
 //! | --- | --- |
-//! | it is registered, with the spec of before or after a change that was cut off | the daemon's |
+//! | it is registered, with the spec of before or after a change that was cut off, to the letter; of after, where it was answered | the daemon's |
 //! | it is `running`, or truthfully `inactive` or `failed` with a reason; as it was wanted | the daemon's |
 //! | `running`: a client is answered, and exactly one instance has processes | the socket's, `/proc`'s |
-//! | `inactive`: it has no process | `/proc`'s |
+//! | `inactive`: it has no process, and no client gets in | `/proc`'s, the socket's |
 //! | its folder holds the public name, and the private one of its live generation; nothing else | the file system's |
 //! | no pin but of a live socket | the file system's |
 //! | the ids of events go on without a gap, and none comes twice | the daemon's history |
+//! | each state that it tells follows the last that it told, and the last is the one that it is in | the daemon's history |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -43,12 +45,14 @@ impl fmt::Display for Violation {
 pub struct Looker<'a> {
     world: &'a World,
     last_event: i64,
+    /// The last state of each service that the history has.
+    told: BTreeMap<String, String>,
 }
 
 impl<'a> Looker<'a> {
     /// Of a world whose daemon answers.
     pub fn new(world: &'a World) -> Result<Looker<'a>> {
-        Ok(Looker { world, last_event: 0 })
+        Ok(Looker { world, last_event: 0, told: BTreeMap::new() })
     }
 
     /// All that is not so.
@@ -86,12 +90,13 @@ impl<'a> Looker<'a> {
     }
 
     fn spec(&self, service: &Service) -> Result<Value> {
-        Ok(self.world.rpc("service.get", json!({"name": service.name}))?.field("spec").clone())
+        let got = self.world.rpc("service.get", json!({"name": service.name}))?;
+        Ok(serde_json::from_str(got.text("spec_json")?)?)
     }
 
     fn is_well(&self, service: &Service, row: &Value, generations: &BTreeSet<u64>) -> Result {
-        let note = self.spec(service)?.int("note")?.unsigned_abs();
-        ensure!(service.notes.contains(&note), "its spec is neither of {:?}", service.notes);
+        let spec = self.spec(service)?;
+        ensure!(service.specs.contains(&spec), "its spec {spec} is none of {:?}", service.specs);
         let status = row.text("status")?;
         match status {
             "running" => {
@@ -103,6 +108,8 @@ impl<'a> Looker<'a> {
             "inactive" => {
                 ensure!(service.up != Some(true), "it is down, and was to run");
                 ensure!(generations.is_empty(), "it is down, and has processes: {generations:?}");
+                let path = self.world.socket(&service.name, "rpc.sock");
+                ensure!(UnixStream::connect(path).is_err(), "it is down, and a client gets in");
             }
             "failed" => {
                 ensure!(!row.text("health_reason")?.is_empty(), "it has failed without a reason");
@@ -126,7 +133,7 @@ impl<'a> Looker<'a> {
     /// Events that are missing, or came twice; a daemon that refuses what is well.
     pub fn settle(&mut self, services: &mut [Service]) -> Result {
         let rows = self.world.rpc("service.list", json!({}))?;
-        for service in services {
+        for service in &mut *services {
             let row = rows.rows()?.iter().find(|row| row.text("name").is_ok_and(|name| name == service.name));
             match row {
                 None => {
@@ -140,14 +147,38 @@ impl<'a> Looker<'a> {
                 }
             }
             service.may_be_gone = false;
-            service.notes = vec![service.spec.int("note")?.unsigned_abs()];
+            service.specs = vec![service.spec.clone()];
         }
+        let rows = self.world.rpc("service.list", json!({}))?;
         let query = json!({"after": self.last_event, "limit": 100_000});
         for event in self.world.rpc("event.list", query)?.rows()? {
             let id = event.int("id")?;
             ensure!(id == self.last_event + 1, "event {id} follows {}", self.last_event);
             self.last_event = id;
+            if event.text("kind")? == "state" {
+                self.follows(services, event)?;
+            }
         }
+        for row in rows.rows()? {
+            let (name, status) = (row.text("name")?, row.text("status")?);
+            let told = self.told.get(name).map(String::as_str);
+            ensure!(told == Some(status), "the history's last word of {name} is {told:?}: {row}");
+        }
+        services.iter_mut().for_each(|service| service.renewed = false);
+        Ok(())
+    }
+}
+
+impl Looker<'_> {
+    /// A state of a service's follows the last that was told, unless the service was made anew.
+    fn follows(&mut self, services: &[Service], event: &Value) -> Result {
+        let name = event.text("service")?;
+        let detail = event.field("detail");
+        let (was, status) = (detail.text("was")?, detail.text("status")?);
+        let renewed = services.iter().any(|service| service.name == name && service.renewed);
+        let last = self.told.insert(name.to_owned(), status.to_owned());
+        let follows = last.as_deref().is_none_or(|last| last == was) || renewed && was == "inactive";
+        ensure!(follows, "a state is missing in the history: after {last:?} comes {event}");
         Ok(())
     }
 }

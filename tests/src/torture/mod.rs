@@ -7,7 +7,7 @@
 //! | `look` | what must be so after each recovery |
 //! | `random` | the dice: the same for the same seed |
 //!
-//! A command that was cut off may have been done or not; what it left must be one of the two, whole.
+//! A command that was cut off may have been done or not; what it left must be one of the two, whole. One that was answered is done.
 
 mod deeds;
 mod look;
@@ -24,7 +24,7 @@ use crate::fault::Context;
 use crate::wait::wait_for;
 use crate::{Result, World, processes};
 
-pub use deeds::{Deed, Service, services};
+pub use deeds::{Deed, Mode, Service, services};
 use look::Looker;
 pub use look::Violation;
 pub use random::Random;
@@ -112,17 +112,20 @@ fn round(
     let mut words: Vec<String> =
         deeds.iter().map(|(at, deed)| format!("{deed:?} {}", services[*at].name)).collect();
     words.push(format!("killed after {moment:?}"));
-    std::thread::scope(|scope| {
-        for (at, deed) in &deeds {
-            let service = &services[*at];
+    let answered: Vec<bool> = std::thread::scope(|scope| {
+        let under_way = |(at, deed): &(usize, Deed)| {
+            let (deed, service) = (*deed, &services[*at]);
             // Most of these connections are cut off; what came of them is looked at afterwards.
-            scope.spawn(move || drop(deed.is_done(world, service)));
-        }
+            scope.spawn(move || deed.is_done(world, service).is_ok())
+        };
+        let under_way: Vec<_> = deeds.iter().map(under_way).collect();
         std::thread::park_timeout(moment);
         processes::signal(daemon, Signal::SIGKILL);
+        under_way.into_iter().map(|deed| deed.join().unwrap_or(false)).collect()
     });
-    for (at, deed) in deeds {
-        deed.may_have(&mut services[at]);
+    for ((at, deed), answered) in deeds.into_iter().zip(answered) {
+        words.extend(answered.then(|| format!("{deed:?} {} answered", services[at].name)));
+        deed.may_have(world, &mut services[at], answered);
     }
     world.await_killed(daemon)?;
     toll.kills += 1;
