@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         scenario("recovery_and_names::start_at_once", &[Need::Daemon], start_at_once),
         scenario("recovery_and_names::of_another_mode", &[Need::Daemon], another_mode),
+        scenario("recovery_and_names::of_one_that_is_down", &[Need::Daemon], down),
     ]
 }
 
@@ -45,4 +46,16 @@ fn another_mode(world: &World) -> Result {
     world.up(&specs::unixd(world, "web", &[]))?;
     ensure!(own.symlink_metadata().is_err(), "the path of a dead generation is removed");
     Ok(())
+}
+
+/// The same for a service that is not to be started: the next daemon removes it.
+fn down(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    world.rpc("service.stop", json!({"name": "web"}))?;
+    world.kill_daemon()?;
+    let own = world.sockets().join("web/.rpc.sock.1");
+    drop(UnixListener::bind(&own)?);
+    world.start_daemon()?;
+    wait_until(SOON, "the path of its last generation is removed", || own.symlink_metadata().is_err())
 }

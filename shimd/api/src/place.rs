@@ -223,7 +223,7 @@ fn normal(path: &Path) -> PathBuf {
 
 /// `<folder>/.<name>.<generation>`: in the public path's own folder, for a link does not leave its file system and the
 /// service's user can bind there.
-fn private_name(public: &Path, generation: u64) -> PathBuf {
+pub fn private_name(public: &Path, generation: u64) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(public.file_name().unwrap_or_default());
     name.push(format!(".{generation}"));

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use shimd_api::spec::Spec;
+use shimd_api::place::private_name;
+use shimd_api::spec::{SocketMode, Spec};
 use socket_audit::ListenerId;
 
 use super::Supervisor;
@@ -223,16 +224,19 @@ impl Supervisor {
     }
 }
 
-/// The names of the last instances' published sockets; with the public ones, where no other is to come.
+/// The names that the last instances' sockets had, were they published; with the public ones of those that are, where no other
+/// is to come.
 fn last_names(service: &Service, root: &Path) -> Vec<PathBuf> {
     let spec = &service.spec;
-    let own = |declared: &_, generation| spec.private_path(root, declared, generation);
-    let mut names: Vec<PathBuf> = (service.current..=service.generation)
-        .flat_map(|generation| spec.sockets.iter().filter_map(move |s| own(s, generation)))
+    // Whatever their modes are now: the last instance may have had another spec.
+    let paths = spec.sockets.iter().map(|declared| spec.socket_path(root, declared));
+    let mut names: Vec<PathBuf> = paths
+        .filter(|path| path.is_absolute())
+        .flat_map(|path| (service.current..=service.generation).map(move |own| private_name(&path, own)))
         .collect();
-    if service.machine.want == Want::Down && !names.is_empty() {
+    if service.machine.want == Want::Down {
         let published = service.sockets.iter().zip(&spec.sockets);
-        let published = published.filter(|(_, declared)| own(declared, service.current).is_some());
+        let published = published.filter(|(_, declared)| declared.mode == SocketMode::Publish);
         names.extend(published.map(|(socket, _)| socket.path.clone()));
     }
     names
