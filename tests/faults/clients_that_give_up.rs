@@ -21,7 +21,11 @@ pub fn run(world: &World) -> Result {
     let (_, path) = serve_with(world, &[], json!({"wedged_after": "500ms"}))?;
     holds_for(Duration::from_secs(1), "it is ok all the while", || {
         for _ in 0..10 {
-            drop(wait_in_line(&path, 1)?);
+            match wait_in_line(&path, 1) {
+                // On a busy machine it may find the queue full of those before it: it gives up as well.
+                Err(fault) if fault.to_string().contains("EAGAIN") => {}
+                waited => drop(waited?),
+            }
         }
         Ok(world.socket_row("web", "rpc.sock")?.text("verdict")? == "ok")
     })?;
