@@ -303,12 +303,13 @@ async fn groups_of_the_service_s_own_go_with_its_cgroup() {
 async fn cgroup_of_an_instance_is_new_and_never_another_one_s() {
     let Some(running) = start(By::Cgroup, 1, "echo $$; exec sleep 1000").await else { return };
     let cgroups = Cgroups::probe(&home_tag(running.folder.path())).unwrap();
-    let error = cgroups.create("svc", 1).unwrap_err();
-    assert!(error.to_string().contains("svc.1"), "{error}");
+    let beside = cgroups.create("svc", 1).unwrap();
+    assert_ne!(Some(beside.as_path()), running.tree.cgroup(), "one that is in use is left to whose it is");
     let other = cgroups.create("svc", 2).unwrap();
     assert_eq!(cgroups.create("svc", 2).unwrap(), other, "an empty one is made anew");
     cgroups.sweep();
-    assert!(!other.exists() && running.tree.cgroup().unwrap().exists(), "only the empty one is swept");
+    assert!(!other.exists() && !beside.exists(), "the empty ones are swept");
+    assert!(running.tree.cgroup().unwrap().exists(), "and no other");
     in_time("the kill", running.tree.kill()).await;
     in_time("the cgroup's end", running.tree.remove_cgroup()).await.unwrap();
     cgroups.sweep();
