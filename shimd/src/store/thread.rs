@@ -171,9 +171,10 @@ fn commit(db: &mut Connection, writes: &[&Write]) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-/// The second thread. It opens its connection when somebody first asks, and anew after an error.
+/// The second thread. It opens its connection at once, so that it needs no descriptor when these are short, and anew after
+/// an error.
 pub(super) fn answer(path: &Path, questions: &mpsc::Receiver<Question>) {
-    let mut kept: Option<Connection> = None;
+    let mut kept: Option<Connection> = open_to_read(path).ok();
     while let Ok((query, rows)) = questions.recv() {
         let result = kept.take().map_or_else(|| open_to_read(path), Ok).and_then(|db| {
             let rows = event::list(&db, &query)?;
@@ -187,5 +188,7 @@ pub(super) fn answer(path: &Path, questions: &mpsc::Receiver<Question>) {
 fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     super::configure(&db)?;
+    // SQLite opens the log and its index with the first read.
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(db)
 }

@@ -19,6 +19,7 @@ use super::effects::{Outcome, since_epoch};
 use super::publish::own_paths;
 use super::service::Instance;
 use super::socket::{Socket, declared};
+use super::sweep::SweepError;
 use crate::core::machine::{Next, Phase};
 use crate::store::{InstanceRecord, Store, Write};
 use crate::sys::activation::Held;
@@ -60,6 +61,7 @@ pub struct Early {
 /// Why there is no instance.
 enum LaunchError {
     Refused(String),
+    Short(String),
     Spawn(SpawnError),
 }
 
@@ -71,6 +73,10 @@ impl From<SpawnError> for LaunchError {
 
 impl Launch {
     async fn ready(self) -> Result<Ready, LaunchError> {
+        // Others that were let go at the same time have taken theirs by now.
+        if let Some(short) = limits::shortage() {
+            return Err(LaunchError::Short(SweepError::Shortage(short).to_string()));
+        }
         let (out, err) = self.files.map_err(LaunchError::Refused)?;
         let mut plan = self.plan.map_err(LaunchError::Refused)?;
         if let Some(ids) = &plan.ids {
@@ -244,6 +250,7 @@ impl Supervisor {
                     forget(&store, &name_owned, generation).await;
                     match e {
                         LaunchError::Refused(why) => Outcome::SpawnFailed { why, transient: false },
+                        LaunchError::Short(why) => Outcome::SpawnFailed { why, transient: true },
                         LaunchError::Spawn(e) => Outcome::SpawnFailed {
                             transient: e.transient(),
                             why: format!("{e}; {}", e.help()),

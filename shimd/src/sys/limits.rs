@@ -31,6 +31,9 @@ pub fn nofile() -> u64 {
 /// Files that are kept free for the care of what runs: audits, requests, healing.
 const KEPT: u64 = 24;
 
+/// How a shortage is told.
+const SAID: &str = "shimd may open";
+
 /// In words, where few files more can be opened: the kernel gives the lowest free descriptor, so its number tells how many
 /// are open. New instances are not for these.
 pub fn shortage() -> Option<String> {
@@ -43,7 +46,7 @@ pub fn shortage() -> Option<String> {
     };
     (open + kept >= limit).then(|| {
         format!(
-            "shimd may open {limit} files and has {open} open, and keeps the last {kept} for what runs: raise its limit (LimitNOFILE=, ulimit -Hn; prlimit --nofile for the one that runs)"
+            "{SAID} {limit} files and has {open} open, and keeps the last {kept} for what runs: raise its limit (LimitNOFILE=, ulimit -Hn; prlimit --nofile for the one that runs)"
         )
     })
 }
@@ -51,6 +54,7 @@ pub fn shortage() -> Option<String> {
 /// Why a start failed, with the shortage if there is one: then trying again later may do.
 pub fn with_shortage(why: String) -> (String, bool) {
     match shortage() {
+        Some(_) if why.contains(SAID) => (why, true),
         Some(short) => (format!("{why}; {short}"), true),
         None => (why, false),
     }

@@ -245,13 +245,13 @@ fn a_flush_waits_for_what_nobody_waited_for() {
 fn a_question_that_fails_or_that_nobody_waits_for_harms_no_other() {
     let base = Base::new();
     let (store, _) = base.ageless();
-    let away = base.path.with_extension("away");
+    let renamed = |sql| rusqlite::Connection::open(&base.path).unwrap().execute_batch(sql).unwrap();
     record(&store, [state(1, 1, "a", "running")]);
     wait(store.flush().done()).unwrap();
-    std::fs::rename(&base.path, &away).unwrap();
+    renamed("ALTER TABLE event RENAME TO away");
     let refused = wait(store.events(all())).unwrap_err();
     assert!(matches!(&refused, StoreError::Read { path, .. } if *path == base.path), "{refused}");
-    std::fs::rename(&away, &base.path).unwrap();
+    renamed("ALTER TABLE away RENAME TO event");
     drop(store.events(all()));
     assert_eq!(ids(&list(&store, all())), [1]);
 }
