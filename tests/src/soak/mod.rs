@@ -24,6 +24,8 @@ use crate::{Fault, Json, Result, World};
 pub use holdings::Holdings;
 
 const DOERS: usize = 3;
+/// The daemon audits everything every 5 s.
+const PERIOD: Duration = Duration::from_secs(6);
 /// How long what the churn has left under way may take to be over: threads that wait for work end after 10 s.
 const SETTLES: Duration = Duration::from_secs(25);
 const SOON: Duration = Duration::from_secs(20);
@@ -67,6 +69,9 @@ pub fn run(world: &World, seed: u64, time: Duration) -> Result<Report> {
     // One of each kind at least has its first time in the warm-up.
     churn(world, seed, &services, (time / 10).max(Duration::from_secs(3)))?;
     at_rest(world, &services)?;
+    // Holds are taken with a good look: the last of them with the next audit of everything.
+    let rested = Instant::now();
+    wait_for(SETTLES, "an audit of everything", || Ok((rested.elapsed() > PERIOD).then_some(())))?;
     let before = Holdings::of(world, daemon)?;
     let done = churn(world, seed + 1, &services, time)?;
     at_rest(world, &services)?;
