@@ -242,15 +242,6 @@ impl Auditor {
         }
     }
 
-    /// Whether it is proven that nobody listens, nor ever will, on the socket file with this device (`st_dev`) and number:
-    /// the witness holds it, and the listener whose it was has gone.
-    pub fn is_proven_dead(&mut self, witness: &Witness, dev: u64, ino: u64) -> bool {
-        witness.holds(dev, ino)
-            && witness
-                .listener()
-                .is_some_and(|was| matches!(self.diag.query(was.inode, was.cookie), Ok(None)))
-    }
-
     /// The queue of a listener of this network namespace, as [`Diag::waiting`].
     ///
     /// # Errors

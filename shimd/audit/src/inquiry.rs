@@ -26,6 +26,7 @@ use crate::reach::Reach;
 use crate::snapshot::Snapshot;
 use crate::verdict::{Access, At, Away, Facts, QueueState, Stage, There, Verdict, decide};
 use crate::whereabouts::{Place, Whereabouts, is_private, same_view, whereabouts};
+use crate::witness::Witness;
 
 /// What one look at a path gave.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub(crate) struct Case {
     pub(crate) outsiders: Vec<Listener>,
     /// The socket at the path lives and is shut down.
     pub(crate) shut: bool,
+    /// Whether somebody whom no dump shows is bound to the socket file, where the file may be asked.
+    pub(crate) bound: Option<bool>,
     /// Who may not connect, and why.
     pub(crate) refusal: Option<Refusal>,
     pub(crate) trouble: Option<Box<AuditError>>,
@@ -90,6 +93,7 @@ impl Case {
             pid: None,
             outsiders: Vec::new(),
             shut: false,
+            bound: None,
             refusal: None,
             trouble: sight.trouble,
         }
@@ -262,15 +266,23 @@ impl<'a> Inquiry<'a> {
             }
         }
         self.namesakes(expect, vfs, &mut case);
-        let base = expect.path.file_name();
-        if case.facts.at == At::Socket
-            && case.facts.there == There::Nobody
-            && !case.shut
-            && self.abroad.as_ref().zip(base).is_some_and(|(abroad, base)| abroad.may_have(base))
-        {
-            case.facts.there = There::Unclear;
+        if case.facts.at == At::Socket && case.facts.there == There::Nobody && !case.shut {
+            self.ask_the_file(expect, &mut case);
         }
         case
+    }
+
+    /// Nobody in the dump is bound to the file. The file itself says whether anybody is: one whom the dump has missed, or
+    /// who is in another network namespace. Where it may not be asked, such a namespace may have a socket of its name.
+    fn ask_the_file(&self, expect: &Expect, case: &mut Case) {
+        let held = Witness::of(&expect.path).ok();
+        let held = held.filter(|held| case.dentry.is_some_and(|dentry| held.is_at(&dentry)));
+        case.bound = held.and_then(|held| held.is_bound());
+        let base = expect.path.file_name();
+        let may_be = || self.abroad.as_ref().zip(base).is_some_and(|(abroad, base)| abroad.may_have(base));
+        if case.bound.unwrap_or_else(may_be) {
+            case.facts.there = There::Unclear;
+        }
     }
 
     /// The socket bound to an inode: rather the known one, rather one that listens, rather one of this name.
@@ -474,7 +486,7 @@ mod tests {
         let known = auditor.confirm(&bare).listener.map(|found| found.id());
         let expect = Expect { known, owner: Owner::Trusted, ..bare.clone() };
         let case = judge_blindly(&mut auditor, &bare);
-        assert_eq!(decide(&case.facts), Verdict::Stale);
+        assert_eq!(decide(&case.facts), Verdict::Unknown);
         assert!(!case.rests_on_presence(), "an audit goes on to further rounds");
         assert_eq!(decide(&judge_blindly(&mut auditor, &expect).facts), Verdict::Ok);
         std::fs::remove_file(&path).unwrap();

@@ -19,6 +19,7 @@
 mod access;
 mod acl;
 mod audit;
+mod bound;
 pub mod bridge;
 mod cause;
 mod dentry;
@@ -43,6 +44,7 @@ mod witness;
 
 pub use access::{Peer, Peers};
 pub use audit::{Auditor, Expect, Finding, Owner, Party};
+pub use bound::is_bound;
 pub use cause::Cause;
 pub use dentry::{Dentry, DentryKind, Mounts, look};
 pub use diag::Diag;

@@ -142,6 +142,9 @@ fn unknown(case: &Case, holder: Option<&Process>) -> Cow<'static, str> {
         (At::Socket | At::Link, There::Unclear, _) if case.there.is_some() => {
             "a socket listens at the path, and whose it is cannot be told".into()
         }
+        (At::Socket | At::Link, There::Unclear, _) if case.bound == Some(true) => {
+            "a socket that the kernel does not list here is bound to the file: one of a network namespace that may not be asked".into()
+        }
         (At::Socket | At::Link, There::Unclear, _) => {
             "nobody listens in this network namespace, and another that has a socket of this name may not be asked".into()
         }

@@ -22,6 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 
+use crate::bound::is_bound;
 use crate::dentry::{Dentry, encode, mount_of};
 use crate::listener::{Listener, ListenerId};
 
@@ -79,6 +80,11 @@ impl Witness {
         })
     }
 
+    /// Whether any socket is bound to it; `Some(false)` proves that nobody listens on it, nor ever will. See [`is_bound`].
+    pub fn is_bound(&self) -> Option<bool> {
+        is_bound(&self.file)
+    }
+
     /// The listener whose file this is for certain.
     pub fn listener(&self) -> Option<ListenerId> {
         self.listener.get().copied()
@@ -93,12 +99,7 @@ impl Witness {
         }
     }
 
-    /// Whether it holds the inode that this device (`st_dev`) and number mean.
-    pub fn holds(&self, dev: u64, ino: u64) -> bool {
-        fstat(&self.file).is_ok_and(|held| (held.st_dev, held.st_ino) == (dev, ino))
-    }
-
-    /// The same of a dentry.
+    /// Whether it holds the inode of a dentry.
     pub(crate) fn is_at(&self, dentry: &Dentry) -> bool {
         fstat(&self.file).is_ok_and(|held| {
             let dev = encode(libc::major(held.st_dev), libc::minor(held.st_dev));

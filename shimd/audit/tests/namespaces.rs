@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::*;
-use socket_audit::{Auditor, Expect, Verdict};
+use socket_audit::{Auditor, Expect, Verdict, Witness};
 
 #[test]
 fn server() {
@@ -39,14 +39,18 @@ fn a_listener_in_another_network_namespace_is_never_called_stale() {
     assert_eq!(found.holder.unwrap().pid, server.pid());
     let known = trusted(&path);
     assert_eq!(audit(&of_pids(&path, &[server.pid()])).verdict, Verdict::Ok);
+    let held = Witness::of(&path).unwrap();
+    assert_eq!(held.is_bound(), Some(true));
     fs::remove_file(&path).unwrap();
     for expect in [&known, &Expect::path(&path), &of_pids(&path, &[server.pid()])] {
         assert_eq!(audit(expect).verdict, Verdict::Dangling);
     }
     let report = Auditor::new().unwrap().system().unwrap();
     assert!(report.findings.iter().any(|found| found.path == path && found.verdict == Verdict::Dangling));
+    assert_eq!(held.is_bound(), Some(true));
     drop(server);
     assert_eq!(audit(&known).verdict, Verdict::Absent);
+    assert_eq!(held.is_bound(), Some(false));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use socket_audit::{Auditor, Expect, Owner, Verdict};
+use socket_audit::{Auditor, Expect, Owner, Verdict, Witness};
 
 use super::Supervisor;
 use crate::sys::pin::{self, Pin, PinError, PinFolder};
@@ -166,6 +166,12 @@ impl Supervisor {
 /// Whether nobody at all listens on a socket file; also not one that is bound and about to. True as well of a file that is
 /// gone by now: somebody else has removed the dead socket.
 pub fn nobody_listens(auditor: &mut Auditor, path: &Path) -> bool {
+    match Witness::of(path) {
+        Err(Errno::ENOENT) => return true,
+        Ok(held) if held.is_bound() == Some(false) => return true,
+        // One that was shut down for good is bound, and nobody's.
+        _ => {}
+    }
     let expect = Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(path) };
     matches!(auditor.confirm(&expect).verdict, Verdict::Stale | Verdict::Absent)
 }

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use shimd_api::place::generation_of;
 use shimd_api::spec::Spec;
 use socket_audit::bridge::Bridge;
@@ -147,7 +148,7 @@ pub fn run_beside(plan: &Sweep) -> (CleanReport, Result<(), SweepError>) {
     let mut sweep = || {
         let mut auditor = Auditor::new()?;
         for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
-            remove_left(plan, socket, &mut auditor, &mut report)?;
+            remove_left(socket, &mut auditor, &mut report)?;
         }
         remove_marker(plan, &mut report)
     };
@@ -173,7 +174,7 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
         if kept.is_some_and(|(path, id)| activation::is_at(&mut auditor, path, *id)) {
             continue;
         }
-        remove_stale(plan, socket, &mut auditor, report)?;
+        remove_stale(socket, &mut auditor, report)?;
     }
     remove_marker(plan, report)
 }
@@ -292,9 +293,15 @@ impl Sweep {
 }
 
 impl Asked<'_> {
-    /// With nothing to see, and nobody to be ended unseen, there is nobody to ask for: most starts.
+    /// With nothing to see but a dead socket's file, and nobody to be ended unseen, there is nobody to ask for: most
+    /// starts.
     fn has_something(&self) -> bool {
-        self.end || self.path.is_relative() || self.path.symlink_metadata().is_ok()
+        self.end
+            || self.path.is_relative()
+            || match Witness::of(self.path) {
+                Ok(held) => held.is_bound() != Some(false),
+                Err(errno) => errno != Errno::ENOENT,
+            }
     }
 }
 
@@ -394,13 +401,12 @@ fn judge(
 }
 
 fn remove_stale(
-    plan: &Sweep,
     socket: &Declared,
     auditor: &mut Auditor,
     report: &mut CleanReport,
 ) -> Result<(), SweepError> {
-    remove_left(plan, socket, auditor, report)?;
-    match clean::remove_socket(&socket.path, &dead(plan, &RefCell::new(auditor))) {
+    remove_left(socket, auditor, report)?;
+    match clean::remove_socket(&socket.path, &dead(&RefCell::new(auditor))) {
         Ok(Cleaned::Removed(_)) => report.removed.push(socket.path.display().to_string()),
         Ok(Cleaned::Nothing) => {}
         Err(_) if socket.optional => {}
@@ -411,15 +417,10 @@ fn remove_stale(
 
 /// Removes what a crash in the middle of an earlier removal has left aside, and the paths of their own that dead
 /// generations have left.
-fn remove_left(
-    plan: &Sweep,
-    socket: &Declared,
-    auditor: &mut Auditor,
-    report: &mut CleanReport,
-) -> Result<(), SweepError> {
+fn remove_left(socket: &Declared, auditor: &mut Auditor, report: &mut CleanReport) -> Result<(), SweepError> {
     let Some(folder) = socket.path.parent() else { return Ok(()) };
     let auditor = RefCell::new(auditor);
-    let dead = dead(plan, &auditor);
+    let dead = dead(&auditor);
     let left = clean::sweep_private(folder, &dead)
         .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
     report.removed.extend(left.iter().map(|p| p.display().to_string()));
@@ -437,11 +438,6 @@ fn remove_left(
 }
 
 /// Asked by a removal before and after it has moved the socket aside: nobody may have begun to listen.
-fn dead<'a>(plan: &'a Sweep, auditor: &'a RefCell<&mut Auditor>) -> impl Fn(&clean::Seen) -> bool + 'a {
-    |seen| {
-        let mut auditor = auditor.borrow_mut();
-        let mut witnesses = plan.past.iter().filter_map(|past| past.witness.as_ref());
-        witnesses.any(|witness| auditor.is_proven_dead(witness, seen.dev, seen.ino))
-            || nobody_listens(&mut auditor, &seen.path)
-    }
+fn dead<'a>(auditor: &'a RefCell<&mut Auditor>) -> impl Fn(&clean::Seen) -> bool + 'a {
+    |seen| nobody_listens(&mut auditor.borrow_mut(), &seen.path)
 }
