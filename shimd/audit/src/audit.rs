@@ -258,7 +258,7 @@ impl Auditor {
         self.diag.waited_for()
     }
 
-    fn sight(&mut self, path: &Path) -> Sight {
+    pub(crate) fn sight(&mut self, path: &Path) -> Sight {
         let seen =
             |at, dentry: Option<Dentry>, target: Option<Dentry>| Sight { at, dentry, target, trouble: None };
         let hidden =
@@ -285,7 +285,11 @@ impl Auditor {
     }
 
     /// A dump and its fingerprint; `deep`, one of everything and of everywhere.
-    fn dump(&mut self, deep: bool, abroad: &mut Option<Abroad>) -> Result<(Snapshot, u64), AuditError> {
+    pub(crate) fn dump(
+        &mut self,
+        deep: bool,
+        abroad: &mut Option<Abroad>,
+    ) -> Result<(Snapshot, u64), AuditError> {
         if !deep {
             let dump = self.diag.dump_quick()?;
             return Ok((Snapshot::new(dump.listeners), dump.fingerprint));
@@ -330,7 +334,12 @@ impl Names {
 
 /// The short way for most paths of most audits: the trusted listener is at its path, has room, and its owner's peers
 /// may connect.
-fn plainly_ok(expect: &Expect, sight: &Sight, inquiry: &mut Inquiry, index: usize) -> Option<Finding> {
+pub(crate) fn plainly_ok(
+    expect: &Expect,
+    sight: &Sight,
+    inquiry: &mut Inquiry,
+    index: usize,
+) -> Option<Finding> {
     let known = expect.known.filter(|_| expect.owner == Owner::Trusted && sight.at == At::Socket)?;
     let target = sight.target.filter(|_| expect.peers == Peers::Owner)?;
     let fits = |found: &&Listener| {
@@ -360,7 +369,7 @@ fn plainly_ok(expect: &Expect, sight: &Sight, inquiry: &mut Inquiry, index: usiz
     })
 }
 
-fn findings(
+pub(crate) fn findings(
     settled: Vec<(usize, &Expect, Case)>,
     census: Option<Census>,
     mounts: &mut Mounts,

@@ -25,6 +25,7 @@ mod cause;
 mod dentry;
 mod diag;
 mod error;
+mod glance;
 mod inquiry;
 mod listener;
 mod locate;

@@ -28,9 +28,6 @@ use crate::sys::tree;
 
 /// So many sockets are audited on the supervisor's own task; more go to the thread.
 const FEW: usize = 8;
-/// A starting instance without its file is asked about in the kernel only once it takes this long between two looks:
-/// most have not bound yet.
-const LONG: Duration = Duration::from_millis(50);
 /// A starting instance that listens, and has had no file for this long, has lost it. Some servers bind twice.
 const LOST: Duration = Duration::from_secs(1);
 /// Every so many periods (five minutes) a trusted listener's owner is looked up anew: that is dear, for it reads the open
@@ -40,13 +37,13 @@ const OWNERS_EVERY: u64 = 60;
 /// What an audit was asked about: a spawn of the service, and whether its instance was known by then. Between the
 /// two there is a listener already that belongs to no process we know of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Subject {
+pub(super) struct Subject {
     generation: u64,
     lives: bool,
 }
 
 impl Subject {
-    fn of(service: &Service) -> Subject {
+    pub(super) fn of(service: &Service) -> Subject {
         Subject { generation: service.current, lives: service.instance.is_some() }
     }
 }
@@ -61,7 +58,7 @@ struct Item {
 }
 
 /// Findings, each with the socket's place in the spec.
-type Found = Vec<(usize, Finding)>;
+pub(super) type Found = Vec<(usize, Finding)>;
 
 /// What has to be audited: services, and of each these sockets, or all.
 pub type Dirty = BTreeMap<Arc<str>, Option<BTreeSet<usize>>>;
@@ -171,53 +168,33 @@ fn strangers_mark(finding: &Finding, tag: &str) -> Option<(String, u64)> {
 impl Supervisor {
     /// Audits what has become dirty: here while it is little, else on the thread.
     pub(super) fn audit_dirty(&mut self) {
-        if self.dirty.is_empty() {
-            return;
-        }
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.retain(|name, _| self.services.contains_key(name));
-        // Nothing lies at a path yet: no need to ask the kernel who listens there.
-        let later: Vec<_> = dirty.keys().filter(|name| self.hopeless(name)).cloned().collect();
-        for name in later {
-            dirty.remove(&name);
-            self.take_absence(&name);
-        }
+        self.dirty = dirty.extract_if(.., |name, _| self.is_making_way(name)).collect();
+        self.glance_at_starting(&mut dirty);
         let all = |name| self.services.get(name).map_or(0, |s| s.sockets.len());
         let sockets: usize =
             dirty.iter().map(|(n, some)| some.as_ref().map_or_else(|| all(n), BTreeSet::len)).sum();
         if sockets <= FEW {
-            for (name, some) in dirty {
+            for (name, some) in std::mem::take(&mut dirty) {
                 self.audit_one(&name, some.as_ref(), true);
             }
-        } else if self.audit_thread.busy {
-            dirty.append(&mut self.dirty);
-            self.dirty = dirty;
-        } else {
-            self.audit_there(dirty, true);
         }
-    }
-
-    /// A starting instance, one of whose sockets has no dentry yet.
-    fn hopeless(&self, name: &Arc<str>) -> bool {
-        self.services.get(name).is_some_and(|s| {
-            s.machine.phase == Phase::Verifying
-                && s.look_after < LONG
-                && s.sockets.iter().any(|k| !k.optional && k.has_never_been_there())
-        })
-    }
-
-    fn take_absence(&mut self, name: &Arc<str>) {
-        let Some(service) = self.services.get_mut(name) else { return };
-        let mut news = Vec::new();
-        for (index, socket) in service.sockets.iter_mut().enumerate() {
-            if socket.has_never_been_there() {
-                socket.not_bound_yet();
-                news.extend(socket.is_news(Verdict::Absent).then_some(index));
+        if self.audit_thread.busy {
+            self.dirty.append(&mut dirty);
+        } else {
+            dirty.append(&mut self.close_looks);
+            if !dirty.is_empty() {
+                self.audit_there(dirty, true);
             }
         }
-        for index in news {
-            self.record_verdict(name, index);
-        }
+    }
+
+    /// What its own clean does at its paths is no loss, and until its instance is known nobody's listener is: what comes
+    /// after either is looked at.
+    fn is_making_way(&self, name: &Arc<str>) -> bool {
+        let phase = self.services.get(name).map(|service| service.machine.phase);
+        matches!(phase, Some(Phase::Preparing { .. } | Phase::Spawning))
     }
 
     /// Audits one service on this task, for somebody who wants to know how it stands now.
@@ -225,7 +202,7 @@ impl Supervisor {
         self.audit_one(name, None, false);
     }
 
-    fn audit_one(&mut self, name: &Arc<str>, some: Option<&BTreeSet<usize>>, patient: bool) {
+    pub(super) fn audit_one(&mut self, name: &Arc<str>, some: Option<&BTreeSet<usize>>, patient: bool) {
         let Some(service) = self.services.get(name) else { return };
         let asked = Instant::now();
         let expects = service.expects(true, some);
@@ -282,7 +259,9 @@ impl Supervisor {
         self.period += 1;
         // A watch that was refused may be had by now.
         self.watch_changed |= !self.watcher.unwatched().is_empty();
-        let with_sockets = self.services.iter().filter(|(_, s)| !s.sockets.is_empty());
+        // Those that have just been started are looked at all the time.
+        let with_sockets =
+            self.services.iter().filter(|(_, s)| !s.sockets.is_empty() && !s.is_just_starting());
         let all = with_sockets.map(|(name, _)| (name.clone(), None)).collect();
         self.audit_there(all, !self.period.is_multiple_of(OWNERS_EVERY));
     }
@@ -295,7 +274,7 @@ impl Supervisor {
     }
 
     /// `patient`: nobody waits for the answer.
-    fn take_findings(
+    pub(super) fn take_findings(
         &mut self,
         name: &Arc<str>,
         subject: Subject,

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::activation;
-use super::clock::Alarm;
 use super::service::{CleanReport, Instance};
 use super::socket::{Socket, declared};
 use super::sweep::{Sweep, SweepError};
@@ -325,28 +324,6 @@ impl Supervisor {
             service.trouble = Some(format!("{}{when}", ended(exit.pid, exit.status)));
         }
         self.queue.push_back((name.clone(), Event::Exited { success: exit.status.success() }));
-    }
-
-    /// Looks at the new instance now, and again until it serves.
-    pub(super) fn verify(&mut self, name: &Arc<str>) {
-        if let Some(service) = self.services.get_mut(name) {
-            service.look_after = Duration::from_millis(1);
-            // One that took over has been seen to serve; some servers bind twice at their start.
-            let again = service.machine.phase == Phase::Running;
-            let after = if again { Duration::from_secs(1) } else { service.look_after };
-            self.clock.arm(name, Alarm::Look, after);
-            self.dirty.insert(name.clone(), None);
-        }
-    }
-
-    pub(super) fn look_again(&mut self, name: &Arc<str>) {
-        let Some(service) = self.services.get_mut(name) else { return };
-        if service.machine.phase == Phase::Verifying {
-            // listen() raises no event: milliseconds at first, then a fiftieth of a second, then calmer.
-            service.look_after =
-                (service.look_after * 5 / 4).clamp(Duration::from_millis(1), Duration::from_millis(200));
-            self.clock.arm(name, Alarm::Look, service.look_after);
-        }
     }
 }
 

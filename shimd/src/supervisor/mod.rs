@@ -35,6 +35,7 @@ mod second;
 mod service;
 mod settling;
 mod socket;
+mod starting;
 mod step;
 mod sweep;
 mod waiters;
@@ -124,6 +125,8 @@ pub struct Supervisor {
     queue: VecDeque<(Arc<str>, Event)>,
     /// Services whose sockets are to be audited before the next wait.
     dirty: audits::Dirty,
+    /// Instances on their way that the thread is to look at.
+    close_looks: audits::Dirty,
     auditor: Auditor,
     audit_thread: AuditThread,
     /// Counts the periods, so that ownership is looked up anew now and then.
@@ -224,6 +227,7 @@ impl Supervisor {
             rollout: Rollout::new(rolling::bound()),
             queue: VecDeque::new(),
             dirty: audits::Dirty::new(),
+            close_looks: audits::Dirty::new(),
             auditor: Auditor::new()?,
             audit_thread: AuditThread::start(sender.clone())?,
             period: 0,

@@ -22,6 +22,7 @@ use super::launch::Early;
 use super::readiness::{outlived, said_ready, unreached};
 use super::second::Second;
 use super::socket::{Socket, audit_kind, declared};
+use super::starting::Looks;
 
 /// A registered service.
 pub struct Service {
@@ -69,8 +70,8 @@ pub struct Service {
     pub told: Status,
     /// Since when the history says so.
     pub status_since: SystemTime,
-    /// How long the next look at an instance that does not serve yet waits.
-    pub look_after: std::time::Duration,
+    /// How its instance is looked at until it serves.
+    pub looks: Looks,
 }
 
 /// What a clean removed and ended.
@@ -137,7 +138,7 @@ impl Service {
             fresh_start: true,
             old_gone: None,
             status_since: SystemTime::now(),
-            look_after: std::time::Duration::ZERO,
+            looks: Looks::default(),
         }
     }
 
