@@ -277,8 +277,9 @@ impl Supervisor {
             service.drop_witnesses();
         }
         drop_cgroup(instance.tree);
+        // Nobody waits for it: of an instance that the store still names, a recovery finds that it has ended.
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
-        service.intent = Some(self.store.submit(gone));
+        drop(self.store.submit(gone));
         self.dirty.insert(name.clone(), None);
     }
 
