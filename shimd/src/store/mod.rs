@@ -195,6 +195,14 @@ impl Store {
         Ack(rx)
     }
 
+    /// Done when every event that was submitted before is written, or was lost; at once where none is on its way.
+    pub async fn events_kept(&self) {
+        if self.lost.is_waited_for() {
+            // Where the thread is gone there is nothing to wait for.
+            let _ = self.flush().done().await;
+        }
+    }
+
     /// Asks for events; the question is put at once, whenever the answer is waited for. Every event that was
     /// submitted before is seen, unless it was lost.
     pub fn events(

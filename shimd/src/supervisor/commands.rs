@@ -23,6 +23,7 @@ use super::{Message, Supervisor};
 use crate::core::machine::Event;
 use crate::logs::Wanted;
 use crate::server::News;
+use crate::store::Store;
 
 /// Lines of a log that are given where the caller does not say.
 const LINES: usize = 100;
@@ -48,12 +49,17 @@ pub struct Closing {
 #[derive(Clone)]
 pub struct Handle {
     sender: mpsc::UnboundedSender<Message>,
+    store: Store,
 }
+
+/// How long an answer waits until the history has what it tells of: a disk that hangs must not hang clients that only
+/// look, and what needs the disk for itself has waited for it before.
+const KEPT: Duration = Duration::from_secs(1);
 
 impl Handle {
     /// A handle on the supervisor that reads this channel.
-    pub fn new(sender: mpsc::UnboundedSender<Message>) -> Handle {
-        Handle { sender }
+    pub fn new(sender: mpsc::UnboundedSender<Message>, store: Store) -> Handle {
+        Handle { sender, store }
     }
 
     /// Begins a stream.
@@ -69,7 +75,8 @@ impl Handle {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Asks the supervisor's task.
+    /// Asks the supervisor's task. What an answer tells of is in the history by then: a daemon that is killed a moment later
+    /// takes nothing of it along.
     pub async fn ask(
         &self,
         method: &str,
@@ -80,7 +87,10 @@ impl Handle {
         let command = Command { method: method.to_owned(), params: params.to_owned(), progress, reply };
         let gone = || RpcError::internal("shimd is shutting down");
         self.sender.send(Message::Command(command)).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let answer = answer.await.map_err(|_| gone())?;
+        // Too late: it is in memory still, and the daemon lives.
+        let _ = tokio::time::timeout(KEPT, self.store.events_kept()).await;
+        answer
     }
 }
 

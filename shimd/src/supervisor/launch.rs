@@ -188,6 +188,10 @@ impl Supervisor {
         }
         let sockets = if beside { &mut service.second.sockets } else { &mut service.sockets };
         own_paths(sockets, &service.spec, &self.root, generation);
+        if !beside {
+            self.take_absence(name);
+        }
+        let Some(service) = self.services.get_mut(name) else { return };
         let (spec, spec_json) = (service.spec.clone(), service.spec_json.clone());
         let fits =
             |early: &Early| !beside && early.generation == generation && Arc::ptr_eq(&early.spec, &spec);

@@ -268,7 +268,8 @@ impl Supervisor {
         }
         supervisor.load(loaded);
         supervisor.take_listeners_back(inherited);
-        Ok((supervisor, Handle::new(sender)))
+        let store = supervisor.store.clone();
+        Ok((supervisor, Handle::new(sender, store)))
     }
 
     /// Runs until it is told to shut down.

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! when                                          what
+//! before the exec                               one lstat: so the history tells of each restart that nothing was there
 //! its folder tells of something; after 1 ms,    one lstat; where something lies at each path, a glance: one quick dump
 //!   ever more rarely up to 200 ms               for all services that are to be looked at
 //! 250 ms after the exec, then each second       an audit of all that there is, on the thread, together with others':
@@ -139,7 +140,7 @@ impl Supervisor {
     }
 
     /// What a look at the folder alone says.
-    fn take_absence(&mut self, name: &Arc<str>) {
+    pub(super) fn take_absence(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get_mut(name) else { return };
         let mut news = Vec::new();
         for (index, socket) in service.sockets.iter_mut().enumerate() {
