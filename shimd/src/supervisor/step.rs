@@ -8,7 +8,7 @@ use shimd_api::duration::format_duration;
 
 use super::clock::Alarm;
 use super::{KILL_AGAIN, Supervisor};
-use crate::core::machine::{Action, Beside, Deps, Event, Next, Phase, Timer};
+use crate::core::machine::{Action, Beside, Deps, Durable, Event, Next, Phase, Restart, Timer};
 use crate::core::policy;
 use crate::store::Write;
 
@@ -45,7 +45,10 @@ impl Supervisor {
             let rest_reason = now.rest.and(service.trouble.clone());
             let current = service.current;
             let write = Write::Intent { name: name.to_string(), durable: now, rest_reason, current };
-            service.intent = Some(self.store.submit(write));
+            let kept = self.store.submit(write);
+            // That the old instance has left is seen again by a recovery, and the clean that follows is the one that is in the
+            // store: it is enough that this word is there before the next instance's record, as what is submitted first is.
+            service.intent = (swaps || !only_left(before, now)).then_some(kept);
         }
         if service.machine.phase != phase {
             tracing::debug!(service = %name, ?event, from = ?phase, to = ?service.machine.phase);
@@ -181,4 +184,15 @@ impl Supervisor {
         }
         self.queue.push_back((name.clone(), Event::Deps(deps)));
     }
+}
+
+/// Whether all that has changed is that the instance which a restart is to end is gone.
+fn only_left(before: Durable, now: Durable) -> bool {
+    let left = |durable: Durable| {
+        durable
+            .restart
+            .filter(|restart| !restart.gapless)
+            .map(|restart| Restart { leaving: false, ..restart })
+    };
+    left(before).is_some() && Durable { restart: left(before), ..before } == now
 }
