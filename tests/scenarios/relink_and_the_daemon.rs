@@ -46,7 +46,8 @@ fn sweeps(world: &World) -> Result {
     wait_until(SOON, "the service has ended", || !processes::alive(pid))?;
     ensure!(pins(world).len() == 1, "its pin is left: {:?}", pins(world));
     world.start_daemon()?;
-    wait_until(SOON, "the pin is swept", || pins(world).is_empty())?;
+    // Before the first audit of everything, five seconds later.
+    wait_until(Duration::from_secs(4), "the pin is swept", || pins(world).is_empty())?;
     Ok(())
 }
 

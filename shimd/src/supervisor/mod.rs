@@ -276,6 +276,7 @@ impl Supervisor {
     pub async fn run(mut self) {
         self.recover();
         self.activation.say_ready();
+        self.sweep_pins();
         let mut changes = Vec::new();
         loop {
             self.settle();
@@ -375,7 +376,7 @@ impl Supervisor {
             self.renew_control_pin();
             self.mind_guards();
             if self.period == 0 {
-                // By now everything that is to have a pin has one.
+                // Also of what a recovery has ended by now.
                 self.sweep_pins();
             }
             self.audit_all();

@@ -47,6 +47,8 @@ pub struct Toll {
     pub violations: Vec<Violation>,
     /// From a start of the daemon until all was as it must be; the longest.
     pub longest: Duration,
+    /// What was under way before that one, and what it came to last.
+    pub slowest: String,
 }
 
 /// Kills the daemon `kills` times. `told` is called after each recovery.
@@ -78,16 +80,22 @@ pub fn run(world: &World, seed: u64, kills: usize, mut told: impl FnMut(&Toll)) 
             while toll.kills < kills {
                 let deeds = round(world, &mut random, &mut services, &mut toll)?;
                 let began = Instant::now();
+                let mut last = Vec::new();
                 let left = wait_for(RECOVERS, "", || {
                     let found = looker.look(&services)?;
-                    Ok(found.is_empty().then_some(()))
+                    let well = found.is_empty().then_some(());
+                    last = if found.is_empty() { std::mem::take(&mut last) } else { found };
+                    Ok(well)
                 });
+                if began.elapsed() > toll.longest {
+                    toll.longest = began.elapsed();
+                    toll.slowest = format!("{}: {}", deeds.join(", "), last.join("; "));
+                }
                 if left.is_err() {
                     let what = looker.look(&services)?;
                     toll.violations.push(Violation { kill: toll.kills, deeds, what });
                 }
                 looker.settle(&mut services)?;
-                toll.longest = toll.longest.max(began.elapsed());
                 toll.answers = answers.load(Ordering::Relaxed);
                 told(&toll);
             }

@@ -47,6 +47,7 @@ pub fn torture(arguments: &[String]) -> Result<ExitCode> {
         toll.longest.as_secs_f64() * 1e3,
         toll.violations.len()
     );
+    println!("what the longest waited for: {}", toll.slowest);
     ended?;
     if toll.violations.is_empty() {
         world.remove();
