@@ -39,6 +39,7 @@ mod guarded_from_cleaners;
 mod guide;
 mod hero_style_spec;
 mod history;
+mod home_that_cannot_be_used;
 mod install;
 mod instance_surroundings;
 mod kill_other_ends_holder;
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
         nu_patterns::trials(),
         nu_spec::trials(),
         hero_style_spec::trials(),
+        home_that_cannot_be_used::trials(),
         unlink_under_listener::trials(),
         values::trials(),
         verdict_history::trials(),

@@ -32,7 +32,7 @@ pub enum LockError {
         pid: Option<i32>,
     },
     /// The file cannot be used.
-    #[error("{}: cannot {step}: {source}; see that the folder exists and is the daemon's own", path.display())]
+    #[error("{}: cannot {step}: {source}; {}", path.display(), remedy(source))]
     Io {
         /// The lock file.
         path: PathBuf,
@@ -41,6 +41,19 @@ pub enum LockError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+/// What to do where the file cannot be used.
+fn remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            "remount the file system for writing, or set SHIMD_HOME to another folder"
+        }
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "free disk space, or set SHIMD_HOME to another folder"
+        }
+        _ => "see that the folder exists and is the daemon's own",
+    }
 }
 
 impl HomeLock {
