@@ -69,6 +69,17 @@ impl Pins {
         })
     }
 
+    /// Removes what an earlier run has left of a socket that is about to die, whichever inode it is of.
+    fn remove_left(&mut self, service: &str, socket: &Path) {
+        let name = self.name(service, socket);
+        let places = self.places(socket);
+        for place in places.iter().filter(|place| place.join(&name).symlink_metadata().is_ok()) {
+            if let Ok(folder) = self.folder(place, socket) {
+                folder.remove(&name);
+            }
+        }
+    }
+
     /// Removes the folders that are empty by now.
     pub fn tidy(&mut self) {
         self.open.retain(|_, folder| !folder.remove_if_empty());
@@ -124,9 +135,17 @@ impl Supervisor {
         self.unguard(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let activation = &self.activation;
+        // Of one that it did not spawn, this daemon may not have seen the pin yet.
+        let adopted = service.instance.is_some() && service.times.spawned.is_none();
         for socket in service.sockets.iter_mut().filter(|s| !activation.keeps(name, &s.path)) {
-            if let Some(pin) = socket.care.pin.take().and_then(Arc::into_inner) {
-                pin.remove();
+            match socket.care.pin.take() {
+                Some(pin) => {
+                    if let Some(pin) = Arc::into_inner(pin) {
+                        pin.remove();
+                    }
+                }
+                None if adopted && socket.path.is_absolute() => self.pins.remove_left(name, &socket.path),
+                None => {}
             }
             socket.care.lost = None;
         }
