@@ -37,8 +37,8 @@ cargo xtask man [DIR]              the man pages, into target/man
 cargo xtask faults-table           writes docs/faults.md anew, from the fault scenarios
 cargo xtask servers-table          writes the table of real servers in docs/healing.md, from their records
 cargo xtask bench [NAME...]        the figures beside their floors, in release; with names, only those: events,
-                                   verdict, heal, restart, gap, many, audit, truth, idle, list, memory, load, recovery,
-                                   intents, start";
+                                   verdict, heal, restart, gap, many, audit, truth, idle, list, burst, memory, load,
+                                   recovery, intents, start";
 
 fn main() -> ExitCode {
     if let Err(fault) = scenarios::end_worlds_on_interrupt() {

@@ -39,8 +39,8 @@ pub fn measure() -> Result<Vec<Section>> {
     })
 }
 
-/// A field in kB, as bytes.
-fn field(pid: i32, file: &str, name: &str) -> Result<u64> {
+/// A field in kB of one of a process's files, as bytes.
+pub fn field(pid: i32, file: &str, name: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
     let line =
         text.lines().find_map(|line| line.strip_prefix(name)).context(format!("no {name} in {file}"))?;
