@@ -1,7 +1,6 @@
 # The verbs: what is asked of a service, through the plugin's commands.
 
 use given.nu *
-use order.nu waves
 
 # Register specs and start their services: each is up when all its sockets are `ok`.
 #
@@ -39,11 +38,7 @@ export def "service down" [
     let input = $in
     let span = (metadata $services).span
     let names = $input | named $services $span
-    # One `proc stop` stops all that it is given at once. What keeps it from knowing the order, it says itself.
-    let order = if ($names | length) < 2 { [$names] } else { try { down-order $names } catch { [$names] } }
-    mut rows = []
-    for wave in $order { $rows ++= labelled $span { $wave | proc stop } }
-    if ($rows | any { $in.status != inactive }) { labelled $span { $names | proc stop --fail } } else { $rows }
+    labelled $span { $names | proc stop --fail }
 }
 
 # Restart services; a spec among the arguments is registered first, so a changed one takes effect.
@@ -150,11 +145,4 @@ export def "service remove" [
     let span = (metadata $services).span
     let names = $input | named $services $span
     labelled $span { $names | proc unregister }
-}
-
-# The names in waves: no wave is needed by one that comes later.
-def down-order [names: list<string>]: nothing -> list<list<string>> {
-    mut specs = []
-    for name in $names { $specs ++= [(proc status $name | get spec)] } # no `each`: it wraps errors
-    waves $specs | get waves | each { get name } | reverse
 }

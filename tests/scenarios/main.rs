@@ -87,6 +87,7 @@ mod restart_policy;
 mod servers;
 mod sigkill_daemon_adopts;
 mod soak;
+mod stop_many_in_order;
 mod stop_takes_the_whole_tree;
 mod stop_timeout_kills;
 mod top;
@@ -150,6 +151,7 @@ fn main() -> ExitCode {
         restart_policy::trials(),
         restart_many_in_order::trials(),
         restart_many_one_fails::trials(),
+        stop_many_in_order::trials(),
         resources_run_out::trials(),
         restart_many_disturbed::trials(),
         progress::trials(),

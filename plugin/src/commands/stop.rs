@@ -30,7 +30,8 @@ impl PluginCommand for Stop {
 
     fn extra_description(&self) -> &str {
         "Sends the spec's stop signal; what is left after the spec's stop time-out is killed, children and
-grandchildren included."
+grandchildren included. Of several services, one is told to stop once those that depend on it are down. Those that
+depend on it and are not named go on."
     }
 
     fn search_terms(&self) -> Vec<&str> {

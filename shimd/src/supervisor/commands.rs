@@ -263,35 +263,29 @@ impl Supervisor {
         };
         self.refresh(&names);
         let shown = names.clone();
-        let (names, event) = match kind {
-            Kind::Start => (self.with_dependencies(&names), Some(Event::Start)),
-            Kind::Stop | Kind::Delete => {
-                (self.in_order(&names).into_iter().rev().collect(), Some(Event::Stop))
-            }
-            Kind::Restart { .. } => (names, None),
-        };
+        let names = if kind == Kind::Start { self.with_dependencies(&names) } else { names };
         self.waiters.push(Waiter::new(kind, &names, &shown, &self.services, progress, reply));
-        if let Kind::Restart { clean, gapless } = kind {
-            self.roll(&names, clean, gapless);
+        match kind {
+            Kind::Start => self.start_all(names),
+            Kind::Stop | Kind::Delete => self.roll_down(&names),
+            Kind::Restart { clean, gapless } => self.roll(&names, clean, gapless),
         }
-        for (name, event) in names.into_iter().filter_map(|n| Some((n, event?))) {
-            if event == Event::Stop {
+    }
+
+    fn start_all(&mut self, names: Vec<Arc<str>>) {
+        for name in names {
+            if self.rollout.stops(&name) {
                 // The last command counts.
                 self.rollout.remove(&name);
             }
             if let Some(service) = self.services.get_mut(&name) {
-                service.begin_command(kind);
-                self.queue.push_back((name, event));
+                service.begin_command(Kind::Start);
+                self.queue.push_back((name, Event::Start));
             }
         }
     }
 
-    /// The services in dependency order, dependencies first.
-    fn in_order(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
-        let all = self.with_dependencies(names);
-        all.into_iter().filter(|n| names.contains(n)).collect()
-    }
-
+    /// The services and all that they depend on, dependencies first.
     pub(super) fn with_dependencies(&self, names: &[Arc<str>]) -> Vec<Arc<str>> {
         let deps = self.services.values().map(|s| (s.name.to_string(), s.spec.depends_on.clone())).collect();
         let wanted: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -451,9 +445,7 @@ impl Supervisor {
         if stop_services {
             self.rollout.clear();
             let names: Vec<Arc<str>> = self.services.keys().cloned().collect();
-            for name in self.in_order(&names).into_iter().rev() {
-                self.queue.push_back((name, Event::Stop));
-            }
+            self.roll_down(&names);
         }
         self.closing = Some(Closing { reply: Some(reply), info, waits: stop_services });
     }

@@ -1,4 +1,4 @@
-//! Restarts of many, run: the plan of [`rollout`](super::rollout) is asked what is next, and hears how services stand.
+//! Restarts and stops of many, run: the plan of [`rollout`](super::rollout) is asked what is next, and hears how services stand.
 //!
 //! A service's intent is in the store from its turn on: a daemon that ends in the middle carries on, after its next
 //! start, what was begun, in the order of the dependencies, and leaves running what was still queued. A plan that was
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use socket_audit::Verdict;
 
 use super::Supervisor;
-use super::rollout::{Name, Stand};
+use super::rollout::{Name, Stand, Task};
 use super::service::Service;
 use super::socket::Socket;
 use super::sweep::{self, Sweep};
@@ -36,7 +36,7 @@ impl Supervisor {
             let phase = self.services.get(n).map(|s| s.machine.phase);
             matches!(phase, Some(Phase::Stopping(Next::Again) | Phase::Killing(Next::Again)))
         };
-        let joined = self.rollout.add(names, clean, goes_down);
+        let joined = self.rollout.add(names, Task::Restart { clean }, goes_down);
         for name in names {
             if joined.contains(name) {
                 if clean {
@@ -46,6 +46,13 @@ impl Supervisor {
                 (service.turn, service.gapless) = (Turn::default(), gapless);
             }
         }
+        self.order_rollout();
+    }
+
+    /// A command to stop these, each once those of them that depend on it are down. The last command counts: a restart
+    /// that one of them is in ends here.
+    pub(super) fn roll_down(&mut self, names: &[Arc<str>]) {
+        self.rollout.add(names, Task::Stop, |_| false);
         self.order_rollout();
     }
 
@@ -67,7 +74,9 @@ impl Supervisor {
         if let Some(service) = self.services.get(name)
             && self.rollout.holds(name)
         {
-            self.rollout.stands(name, stand(service));
+            let killed = matches!(service.machine.phase, Phase::Killing(_)) && self.rollout.stops(name);
+            // Whoever cannot even be killed keeps nobody else from stopping.
+            self.rollout.stands(name, if killed { Stand::Settled } else { stand(service) });
         }
     }
 
@@ -79,9 +88,15 @@ impl Supervisor {
         for name in self.rollout.down_and_free() {
             self.check_deps(&name);
         }
-        while let Some((name, clean)) = self.rollout.next() {
+        while let Some((name, task)) = self.rollout.next() {
             let Some(service) = self.services.get_mut(&name) else {
                 self.rollout.remove(&name);
+                continue;
+            };
+            // Each at once: until its machine knows of it, it would be taken for one that is through.
+            let Task::Restart { clean } = task else {
+                service.begin_command(Kind::Stop);
+                self.step(&name, Event::Stop);
                 continue;
             };
             let gapless = std::mem::take(&mut service.gapless) && service.machine.phase == Phase::Running;
@@ -92,7 +107,6 @@ impl Supervisor {
                 continue;
             }
             service.begin_command(Kind::Restart { clean, gapless });
-            // At once: until its machine knows of the restart, it would be taken for one that is through.
             self.step(&name, Event::Restart { clean, gapless });
         }
     }

@@ -1,8 +1,8 @@
-//! A restart of many: who may stop and who may start, and when. Pure; `commands` and the supervisor's hooks run it.
+//! A restart or a stop of many: who may stop and who may start, and when. Pure; `commands` and the supervisor's hooks run it.
 //!
 //! ```text
 //! stage     meaning                                            leaves it when
-//! Queued    not told to restart yet: it serves on              its group has a place, and nobody in the plan that
+//! Queued    not told to stop or restart yet: it serves on      its group has a place, and nobody in the plan that
 //!                                                              depends on it is Queued or AtWork: then it is told
 //! AtWork    it stops, is cleaned, or comes up: holds a place   its machine waits (Down), or has settled (gone)
 //! Down      its instance is gone, the next one waits           nothing that it depends on is in the plan, what it
@@ -13,20 +13,20 @@
 //!
 //! - Order: a dependent is down before what it depends on is told to stop, and starts after that is up, also where
 //!   they depend on each other through services that are not in the plan.
-//! - Bound: one command (a group) has so many services at work at a time. Each command has places of its own: a
-//!   restart of one service does not queue behind one of a thousand.
+//! - Bound: one restart (a group) has so many services at work at a time. Each command has places of its own: a
+//!   restart of one service does not queue behind one of a thousand. A stop has places for all.
 //! - What is down comes first, and related services come one after another: nobody is down for longer than need be.
 //! - Nothing stands still: were nobody at work, then the first Queued one that no other Queued one depends on may stop,
 //!   or, where nobody is Queued, the first Down one that depends on no other may start. Edges go from later to earlier
 //!   places of one order, so a circle cannot be written down here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A service's name.
 pub type Name = Arc<str>;
 
-/// How a service stands that was told to restart.
+/// How a service stands that was told to stop or to restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stand {
     /// It is on its way down, or up.
@@ -35,6 +35,18 @@ pub enum Stand {
     Down,
     /// Nothing more happens by itself.
     Settled,
+}
+
+/// What a service is told in its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// To stop.
+    Stop,
+    /// To restart.
+    Restart {
+        /// `--clean`
+        clean: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +58,7 @@ enum Stage {
 
 struct Item {
     group: u64,
-    clean: bool,
+    task: Task,
     stage: Stage,
     /// Its place in the order of beginning.
     rank: usize,
@@ -54,7 +66,7 @@ struct Item {
     needed_by: Vec<Name>,
 }
 
-/// The services that are being restarted, or are to be.
+/// The services that are being restarted or stopped, or are to be.
 pub struct Rollout {
     bound: usize,
     groups: u64,
@@ -67,7 +79,7 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// A plan that lets each command have `bound` services at work at a time, one at least.
+    /// A plan that lets each restart have `bound` services at work at a time, one at least.
     pub fn new(bound: usize) -> Rollout {
         Rollout {
             bound: bound.max(1),
@@ -80,15 +92,18 @@ impl Rollout {
         }
     }
 
-    /// Takes a command's services into the plan; [`order`](Self::order) must follow. Gives those of them whose new
-    /// instance is not on its way yet (`goes_down`, or Down): the restart that they are in is this one too.
-    pub fn add(&mut self, names: &[Name], clean: bool, goes_down: impl Fn(&Name) -> bool) -> Vec<Name> {
+    /// Takes a command's services into the plan; [`order`](Self::order) must follow. Gives those of them that are to
+    /// restart and whose new instance is not on its way yet (`goes_down`, or Down): the restart that they are in is this
+    /// one too.
+    pub fn add(&mut self, names: &[Name], task: Task, goes_down: impl Fn(&Name) -> bool) -> Vec<Name> {
         self.groups += 1;
         self.moved = true;
         let mut joined = Vec::new();
         for name in names {
             let old = self.take(name);
             let stage = match &old {
+                _ if task == Task::Stop => Stage::Queued,
+                Some(item) if item.task == Task::Stop => Stage::Queued,
                 Some(item) if item.stage == Stage::AtWork && !goes_down(name) => Stage::Queued,
                 Some(item) => item.stage,
                 None => Stage::Queued,
@@ -96,9 +111,11 @@ impl Rollout {
             if stage != Stage::Queued {
                 joined.push(name.clone());
             }
-            let clean = clean || old.is_some_and(|o| o.clean);
+            let clean = Task::Restart { clean: true };
+            let was_clean = old.is_some_and(|o| o.task == clean);
+            let task = if was_clean && task != Task::Stop { clean } else { task };
             let (group, needs, needed_by) = (self.groups, Vec::new(), Vec::new());
-            self.put(name.clone(), Item { group, clean, stage, rank: 0, needs, needed_by });
+            self.put(name.clone(), Item { group, task, stage, rank: 0, needs, needed_by });
         }
         joined
     }
@@ -140,7 +157,7 @@ impl Rollout {
         self.moved = true;
     }
 
-    /// Whether the service is to be restarted, or is on its way.
+    /// Whether the service is to be restarted or stopped, or is on its way.
     pub fn holds(&self, name: &str) -> bool {
         self.items.contains_key(name)
     }
@@ -150,7 +167,12 @@ impl Rollout {
         self.items.get(name).is_some_and(|i| i.stage == Stage::Queued)
     }
 
-    /// Whether nobody is.
+    /// Whether the service is to stop, or does.
+    pub fn stops(&self, name: &str) -> bool {
+        self.items.get(name).is_some_and(|i| i.task == Task::Stop)
+    }
+
+    /// Whether nobody is held.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -160,7 +182,7 @@ impl Rollout {
         self.items.keys().cloned().collect()
     }
 
-    /// Forgets a service: another command, or its end, has overtaken the restart.
+    /// Forgets a service: another command, or its end, has overtaken this one.
     pub fn remove(&mut self, name: &str) {
         let Some(item) = self.take(name) else { return };
         self.moved = true;
@@ -240,24 +262,16 @@ impl Rollout {
         free
     }
 
-    /// The next service to be told to restart, and whether cleanly; it is at work from now.
-    pub fn next(&mut self) -> Option<(Name, bool)> {
-        let mut full = HashSet::new();
-        let next = self.queued.iter().find(|(group, _, name)| {
-            if full.contains(group) {
-                return false;
-            }
-            if !self.has_place(*group) {
-                full.insert(*group);
-                return false;
-            }
-            let down = |n: &Name| self.items.get(n).is_none_or(|i| i.stage == Stage::Down);
-            self.items.get(name).is_some_and(|i| i.needed_by.iter().all(down))
-        });
-        let name = next?.2.clone();
-        let clean = self.items.get(&name)?.clean;
-        self.set(&name, Stage::AtWork);
-        Some((name, clean))
+    /// The next service to be told something, and what; it is at work from now.
+    pub fn next(&mut self) -> Option<(Name, Task)> {
+        let down = |n: &Name| self.items.get(n).is_none_or(|i| i.stage == Stage::Down);
+        let next = self.queued.iter().find_map(|(group, _, name)| {
+            let item = self.items.get(name)?;
+            let may = (item.task == Task::Stop || self.has_place(*group)) && item.needed_by.iter().all(down);
+            may.then(|| (name.clone(), item.task))
+        })?;
+        self.set(&next.0, Stage::AtWork);
+        Some(next)
     }
 
     fn needs_one(&self, item: &Item) -> bool {

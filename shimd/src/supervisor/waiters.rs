@@ -139,8 +139,8 @@ impl Supervisor {
         let mut waiters = std::mem::take(&mut self.waiters);
         waiters.retain_mut(|waiter| {
             for item in waiter.items.iter_mut().filter(|i| i.settled.is_none()) {
-                let restarts = matches!(waiter.kind, Kind::Restart { .. }) && self.rollout.holds(&item.name);
-                let settled = !restarts && self.services.get(&item.name).is_none_or(|s| s.machine.settled());
+                let planned = waiter.kind != Kind::Start && self.rollout.holds(&item.name);
+                let settled = !planned && self.services.get(&item.name).is_none_or(|s| s.machine.settled());
                 item.settled = settled.then_some(now);
             }
             let all = waiter.items.iter().all(|i| i.settled.is_some());

@@ -46,11 +46,16 @@ impl Run {
 
     fn restart(&mut self, wanted: &[Name]) {
         let stopping = &self.stopping;
-        self.plan.add(wanted, true, |n| stopping.contains(n));
+        self.plan.add(wanted, Task::Restart { clean: true }, |n| stopping.contains(n));
         // Whoever came up, and is wanted again, is told to stop in its turn.
         for name in wanted {
             self.starting.remove(name);
         }
+        self.plan.order(&self.order, |name| needs(&self.graph, name));
+    }
+
+    fn stop(&mut self, wanted: &[Name]) {
+        self.plan.add(wanted, Task::Stop, |_| false);
         self.plan.order(&self.order, |name| needs(&self.graph, name));
     }
 
@@ -74,6 +79,14 @@ impl Run {
         assert!(self.stopping.remove(name), "{name} does not stop: {:?}", self.journal);
         self.journal.push(name.to_owned());
         self.plan.stands(name, Stand::Down);
+        self.advance();
+    }
+
+    /// Down, and to stay so.
+    fn gone(&mut self, name: &str) {
+        assert!(self.stopping.remove(name), "{name} does not stop: {:?}", self.journal);
+        self.journal.push(name.to_owned());
+        self.plan.stands(name, Stand::Settled);
         self.advance();
     }
 
@@ -195,7 +208,7 @@ fn who_is_down_and_finds_a_dependency_of_its_own_in_the_way_holds_no_place() {
     run.plan.stands("b", Stand::Down);
     // It is asked, and does not take its place.
     assert_eq!(run.plan.down_and_free(), names("b"));
-    assert_eq!(run.plan.next(), Some((Name::from("a"), true)));
+    assert_eq!(run.plan.next(), Some((Name::from("a"), Task::Restart { clean: true })));
     assert!(!run.plan.may_start("b"), "the place is taken");
     run.plan.stands("a", Stand::Settled);
     assert!(run.plan.may_start("b"));
@@ -204,10 +217,37 @@ fn who_is_down_and_finds_a_dependency_of_its_own_in_the_way_holds_no_place() {
 #[test]
 fn a_clean_restart_stays_clean() {
     let mut plan = Rollout::new(1);
-    plan.add(&names("a"), true, |_| false);
-    plan.add(&names("a"), false, |_| false);
+    plan.add(&names("a"), Task::Restart { clean: true }, |_| false);
+    plan.add(&names("a"), Task::Restart { clean: false }, |_| false);
     plan.order(&names("a"), |_| Vec::new());
-    assert_eq!(plan.next(), Some((Name::from("a"), true)));
+    assert_eq!(plan.next(), Some((Name::from("a"), Task::Restart { clean: true })));
+}
+
+#[test]
+fn those_that_stop_leave_in_order_and_wait_for_no_place() {
+    let mut run = Run::new("db:\nweb: db\nmail: db\nfeed:", 1);
+    run.stop(&names("db web mail feed"));
+    assert_eq!(run.said(), "-feed -mail -web");
+    run.gone("web");
+    assert_eq!(run.said(), "web");
+    run.gone("mail");
+    assert_eq!(run.said(), "mail -db");
+    run.gone("db");
+    assert!(run.plan.holds("feed") && !run.plan.holds("db"));
+}
+
+#[test]
+fn a_stop_overtakes_a_restart_and_a_restart_a_stop() {
+    let mut run = Run::new("db:\nweb: db", 4);
+    run.restart(&names("db web"));
+    assert_eq!(run.said(), "-web");
+    run.stop(&names("db"));
+    assert!(run.plan.stops("db") && !run.plan.stops("web"));
+    run.stopped("web");
+    assert_eq!(run.said(), "web -db", "what depends on it is down");
+    run.restart(&names("db"));
+    assert!(!run.plan.stops("db") && run.plan.queues("db"), "what it was told last");
+    assert_eq!(run.plan.next(), Some((Name::from("db"), Task::Restart { clean: true })));
 }
 
 #[test]
