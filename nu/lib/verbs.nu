@@ -123,13 +123,7 @@ export def "service logs" [
     if ($names | length) != 1 { bad-input $"the logs of one service, not of ($names | length)" $span "name one, or take one row: `| first | service logs`" }
     let name = $names.0
     labelled $span { proc status $name | ignore } # `try` would collect the stream below: what can be wrong with the name is told here
-    if $since == null {
-        proc logs $name --follow=$follow --raw=$raw --lines ($lines | default 100)
-    } else if $lines == null {
-        proc logs $name --follow=$follow --raw=$raw --since $since
-    } else {
-        proc logs $name --follow=$follow --raw=$raw --since $since --lines $lines
-    }
+    proc logs $name --follow=$follow --raw=$raw --since $since --lines $lines
 }
 
 # Stop services and forget them: they are no longer registered. Their logs and data stay.

@@ -103,20 +103,6 @@ impl Names {
     }
 }
 
-/// What a flag holds, a whole number or a duration, that may not be negative.
-///
-/// # Errors
-/// `proc::bad_input` labels it, and shows what could have been meant.
-pub fn not_negative(call: &EvaluatedCall, flag: &str, help: &str) -> Result<Option<i64>, LabeledError> {
-    let given: Option<Spanned<i64>> = call.get_flag(flag)?;
-    match given {
-        Some(given) if given.item < 0 => {
-            Err(error::bad_input(format!("--{flag} is negative"), "there is no such past", given.span, help))
-        }
-        given => Ok(given.map(|given| given.item)),
-    }
-}
-
 /// The `names` parameter of a request.
 pub fn names_param(names: &[Spanned<String>]) -> Json {
     json!(names.iter().map(|name| name.item.as_str()).collect::<Vec<_>>())

@@ -7,6 +7,7 @@ mod completion;
 mod config;
 mod daemon;
 mod error;
+mod flags;
 mod follow;
 mod input;
 mod launch;

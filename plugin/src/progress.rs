@@ -8,6 +8,8 @@ use nu_protocol::LabeledError;
 use ratatui::crossterm::terminal::size;
 use shimd_api::wire::{Progress, ProgressRow, Status};
 
+use crate::flags::Flags;
+
 /// Clears the line.
 const CLEAR: &str = "\r\x1b[K";
 
@@ -23,7 +25,7 @@ impl ProgressLine {
     /// # Errors
     /// Nushell's own.
     pub fn of(call: &EvaluatedCall) -> Result<ProgressLine, LabeledError> {
-        Ok(ProgressLine { shown: !call.has_flag("quiet")? && std::io::stderr().is_terminal(), drawn: false })
+        Ok(ProgressLine { shown: !call.switch("quiet")? && std::io::stderr().is_terminal(), drawn: false })
     }
 
     /// One that is never drawn: for work that is not long.

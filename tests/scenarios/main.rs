@@ -59,6 +59,7 @@ mod nu_moving;
 mod nu_new;
 mod nu_patterns;
 mod nu_spec;
+mod null_flags;
 mod one_daemon_per_home;
 mod ordinary_user;
 mod own_socket_put_back;
@@ -184,6 +185,7 @@ fn main() -> ExitCode {
         plugin_starts_daemon::trials(),
         daemon_missing::trials(),
         one_daemon_per_home::trials(),
+        null_flags::trials(),
         ordinary_user::trials(),
         colours::trials(),
         completions::trials(),

@@ -8,7 +8,8 @@ use shimd_api::event::EventRow;
 use crate::colours::Palette;
 use crate::daemon::Daemon;
 use crate::error::Blame;
-use crate::input::{Names, names_param, not_negative};
+use crate::flags::Flags;
+use crate::input::{Names, names_param};
 use crate::line::line;
 use crate::live::Live;
 use crate::plugin::Proc;
@@ -112,7 +113,7 @@ terminal in colours, which $env.config.plugins.proc.colours sets."
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let (head, raw, follow) = (call.head, call.has_flag("raw")?, call.has_flag("follow")?);
+        let (head, raw, follow) = (call.head, call.switch("raw")?, call.switch("follow")?);
         let (names, past) = (Names::read(call, input)?, Past::read(call)?);
         let (names_param, names) = match names {
             Names::NotGiven => (None, Vec::new()),
@@ -158,7 +159,7 @@ struct Past {
 
 impl Past {
     fn read(call: &EvaluatedCall) -> Result<Past, LabeledError> {
-        let number = |flag| not_negative(call, flag, "proc events --since 1hr, or --limit 10");
+        let number = |flag| call.not_negative(flag, "proc events --since 1hr, or --limit 10");
         Ok(Past { since: number("since")?, limit: number("limit")? })
     }
 

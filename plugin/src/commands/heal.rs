@@ -8,6 +8,7 @@ use shimd_api::wire::{HealOutcome, HealRow};
 use super::socket_check::is_path;
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
+use crate::flags::Flags;
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
 use crate::progress::ProgressLine;
@@ -94,7 +95,7 @@ their pid nor descriptors."
         let blame = Blame { head: call.head, names };
         let mut daemon = Daemon::started(engine, blame.clone(), ProgressLine::of(call)?)?;
         let rows: Vec<HealRow> = daemon.ask("socket.heal", params)?;
-        if call.has_flag("fail")? {
+        if call.switch("fail")? {
             let bad = rows.iter().filter(|row| row.outcome == HealOutcome::NotPossible);
             let why = |row: &HealRow| (row.path.clone(), row.reason.clone().unwrap_or_default());
             error::fail_if_any("cannot be healed", bad.map(why), &blame)?;

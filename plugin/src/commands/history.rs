@@ -10,7 +10,8 @@ use crate::chart::chart;
 use crate::colours::Palette;
 use crate::daemon::Daemon;
 use crate::error::Blame;
-use crate::input::{Names, not_negative};
+use crate::flags::Flags;
+use crate::input::Names;
 use crate::plugin::Proc;
 use crate::signature::ServiceSignature;
 use crate::spells::{Spell, spells};
@@ -96,7 +97,7 @@ terminal. A column shows the worst of its time, so that a lost file is seen howe
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let name = Names::read(call, input)?.only(self.name(), call.head)?;
-        let since = not_negative(call, "since", "proc history NAME --since 1hr")?;
+        let since = call.not_negative("since", "proc history NAME --since 1hr")?;
         let now = Utc::now();
         let since = since.and_then(|back| now.checked_sub_signed(TimeDelta::nanoseconds(back)));
         let params = json!({ "name": name.item, "kinds": [EventKind::Verdict], "limit": ALL });
@@ -108,7 +109,7 @@ terminal. A column shows the worst of its time, so that a lost file is seen howe
             daemon.ask::<Json>("service.list", known)?;
         }
         let spells = spells(&events, since, now);
-        if !call.has_flag("chart")? {
+        if !call.switch("chart")? {
             return Ok(value::table(&spells, call.head));
         }
         let palette = Palette::of(engine, call.head)?;

@@ -6,7 +6,8 @@ use serde_json::{Value as Json, json};
 
 use crate::daemon::Daemon;
 use crate::error::Blame;
-use crate::input::{Names, not_negative};
+use crate::flags::Flags;
+use crate::input::Names;
 use crate::live::Live;
 use crate::log::Log;
 use crate::plugin::Proc;
@@ -100,7 +101,7 @@ the beginning is given, and how long it is."
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let (head, raw) = (call.head, call.has_flag("raw")?);
+        let (head, raw) = (call.head, call.switch("raw")?);
         let name = Names::read(call, input)?.only(self.name(), head)?;
         let params = params(call, &name.item, raw)?;
         let blame = Blame { head, names: vec![name] };
@@ -119,9 +120,9 @@ the beginning is given, and how long it is."
 }
 
 fn params(call: &EvaluatedCall, name: &str, raw: bool) -> Result<Json, LabeledError> {
-    let mut params = json!({ "name": name, "raw": raw, "follow": call.has_flag("follow")? });
+    let mut params = json!({ "name": name, "raw": raw, "follow": call.switch("follow")? });
     for flag in ["lines", "since"] {
-        if let Some(given) = not_negative(call, flag, "proc logs NAME --since 1hr, or --lines 10")? {
+        if let Some(given) = call.not_negative(flag, "proc logs NAME --since 1hr, or --lines 10")? {
             params[flag] = given.into();
         }
     }

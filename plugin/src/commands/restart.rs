@@ -7,6 +7,7 @@ use shimd_api::wire::RestartRow;
 
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
+use crate::flags::Flags;
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
 use crate::progress::ProgressLine;
@@ -106,12 +107,12 @@ serves on, and the outcome is failed with the reason. It takes sockets of the mo
         }
         let params = json!({
             "names": names_param(&names),
-            "clean": call.has_flag("clean")?,
-            "gapless": call.has_flag("gapless")?,
+            "clean": call.switch("clean")?,
+            "gapless": call.switch("gapless")?,
         });
         let mut daemon = Daemon::started(engine, Blame { head: call.head, names }, ProgressLine::of(call)?)?;
         let rows: Vec<RestartRow> = daemon.ask_long("service.restart", params)?;
-        if call.has_flag("fail")? {
+        if call.switch("fail")? {
             let failed = rows.iter().filter(|row| row.outcome != "restarted");
             error::fail_if_any("did not come up again", failed.map(reason), daemon.blame())?;
         }

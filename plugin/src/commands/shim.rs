@@ -10,6 +10,7 @@ use shimd_api::wire::ShimInfo;
 
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
+use crate::flags::Flags;
 use crate::plugin::Proc;
 use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
@@ -125,7 +126,7 @@ by another version: proc shim restart."
     ) -> Result<PipelineData, LabeledError> {
         let daemon = Daemon::of_any_version(engine, Blame::head(call.head))?;
         let mut daemon = daemon.with_line(ProgressLine::of(call)?);
-        let params = match call.has_flag("services")? {
+        let params = match call.switch("services")? {
             true => json!({ "stop_services": true }),
             false => json!({}),
         };

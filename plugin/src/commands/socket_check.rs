@@ -11,6 +11,7 @@ use socket_audit::Verdict;
 
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
+use crate::flags::Flags;
 use crate::input::{Names, names_param};
 use crate::live::{Live, Source, merge};
 use crate::look::{self, System};
@@ -111,8 +112,8 @@ table shows a row only when the next one is there: print each, to see it at once
     ) -> Result<PipelineData, LabeledError> {
         // Rows of this very command name a service, or else are of a bare path.
         let names = Names::read_columns(call, input, &["name", "service", "path"])?;
-        let wanted = Wanted::read(engine, names, call.has_flag("system")?, call.head)?;
-        if !call.has_flag("watch")? {
+        let wanted = Wanted::read(engine, names, call.switch("system")?, call.head)?;
+        if !call.switch("watch")? {
             return wanted.once(engine, call);
         }
         match call.named.iter().find(|(flag, _)| flag.item == "fail") {
@@ -188,7 +189,7 @@ impl Wanted {
                 (rows, Vec::new(), names)
             }
         };
-        if call.has_flag("fail")? {
+        if call.switch("fail")? {
             let bad = rows.iter().filter(|row| row.verdict != Verdict::Ok.as_str());
             let blame = Blame { head: call.head, names };
             error::fail_if_any("clients cannot reach", bad.map(reason), &blame)?;

@@ -7,6 +7,7 @@ use shimd_api::wire::{self, ActionRow};
 
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
+use crate::flags::Flags;
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
 use crate::progress::ProgressLine;
@@ -82,7 +83,7 @@ service that runs already stays as it is."
         let params = json!({ "names": names_param(&names) });
         let mut daemon = Daemon::started(engine, Blame { head: call.head, names }, ProgressLine::of(call)?)?;
         let rows: Vec<ActionRow> = daemon.ask_long("service.start", params)?;
-        if call.has_flag("fail")? {
+        if call.switch("fail")? {
             let down = rows.iter().filter(|row| row.status != wire::Status::Running);
             error::fail_if_any("did not come up", down.map(reason), daemon.blame())?;
         }

@@ -8,6 +8,7 @@ use shimd_api::wire::{self, ActionRow};
 use super::start::reason;
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
+use crate::flags::Flags;
 use crate::input::{Names, names_param};
 use crate::plugin::Proc;
 use crate::progress::ProgressLine;
@@ -80,7 +81,7 @@ depend on it and are not named go on."
         let params = json!({ "names": names_param(&names) });
         let mut daemon = Daemon::started(engine, Blame { head: call.head, names }, ProgressLine::of(call)?)?;
         let rows: Vec<ActionRow> = daemon.ask_long("service.stop", params)?;
-        if call.has_flag("fail")? {
+        if call.switch("fail")? {
             error::fail_if_any(
                 "did not stop",
                 rows.iter().filter(|row| !is_down(row)).map(reason),
