@@ -11,7 +11,7 @@
 //! | `proc::bad_config` | `$env.config.plugins.proc` holds what it may not |
 //! | `proc::bad_input` | an argument or the pipeline is not of the kind that the command takes; there is no terminal |
 //! | `proc::bad_spec` | a spec, or the file that holds it, is wrong |
-//! | `proc::failed` | with `--fail`: a service did not come up, or a socket is not `ok`; the daemon that runs was not replaced |
+//! | `proc::failed` | with `--fail`: a service did not come up, or a socket is not `ok`; the daemon that runs was not replaced, or not ended |
 //! | `proc::denied` | the kernel does not let its sockets be seen |
 
 use std::path::Path;
@@ -160,6 +160,13 @@ pub fn no_start(problem: String, head: Span, help: &str) -> LabeledError {
 /// No other daemon took the place of the one that runs.
 pub fn not_replaced(problem: String, head: Span, help: &str) -> LabeledError {
     labelled(kind::FAILED, problem, "would have replaced shimd", head, help)
+}
+
+/// systemd would start the daemon again. `command` stops it for good.
+pub fn managed(pid: i32, command: &str, services: bool, head: Span) -> LabeledError {
+    let problem = format!("systemd runs this shimd (pid {pid}), and would start it again");
+    let before = if services { "proc list | proc stop, then " } else { "" };
+    labelled(kind::FAILED, problem, "would not last", head, &format!("{before}{command}"))
 }
 
 /// What is shown on a terminal has none.

@@ -15,6 +15,7 @@ mod line;
 mod live;
 mod log;
 mod look;
+mod managed;
 mod place;
 mod plugin;
 mod progress;

@@ -11,6 +11,7 @@ use shimd_api::wire::ShimInfo;
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::flags::Flags;
+use crate::managed;
 use crate::plugin::Proc;
 use crate::progress::ProgressLine;
 use crate::signature::ServiceSignature;
@@ -87,7 +88,8 @@ impl PluginCommand for ShimStop {
 
     fn extra_description(&self) -> &str {
         "The next daemon takes the services up again. Until then nobody restarts or heals them. To replace the daemon that runs
-by another version: proc shim restart."
+by another version: proc shim restart. One that systemd runs is left alone, since systemd would start it again: the error
+says how to stop the unit."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -126,10 +128,12 @@ by another version: proc shim restart."
     ) -> Result<PipelineData, LabeledError> {
         let daemon = Daemon::of_any_version(engine, Blame::head(call.head))?;
         let mut daemon = daemon.with_line(ProgressLine::of(call)?);
-        let params = match call.switch("services")? {
-            true => json!({ "stop_services": true }),
-            false => json!({}),
-        };
+        let services = call.switch("services")?;
+        let info: ShimInfo = daemon.ask("shim.info", json!({}))?;
+        if let Some(command) = managed::stopped_by(info.pid) {
+            return Err(error::managed(info.pid, &command, services, call.head));
+        }
+        let params = if services { json!({ "stop_services": true }) } else { json!({}) };
         let info: ShimInfo = daemon.ask_long("shim.shutdown", params)?;
         let began = Instant::now();
         while lives(info.pid) {
