@@ -65,6 +65,18 @@ fn autostart(world: &World) -> Result {
         let refused = world.nu_refuses(&never(command), "proc::no_daemon")?;
         ensure!(refused.mentions("autostart is false") && refused.help == "proc shim start", "{refused}");
     }
+    // What can be told without a daemon is told all the same, and that none comes by itself.
+    let rows = world.nu_json(&never("proc doctor"))?;
+    let row = rows.row("check", "daemon")?;
+    ensure!(row.field("ok") == false && row.text("help")?.contains("proc shim start"), "{row}");
+    let row = rows.row("check", "shimd")?;
+    ensure!(row.text("detail")?.starts_with("proc shim start, and nothing else, starts /"), "{row}");
+    for check in ["home", "sock_diag"] {
+        let row = rows.row("check", check)?;
+        ensure!(row.field("ok") == true, "{row}");
+    }
+    let row = world.nu_json("proc doctor")?.row("check", "shimd")?.clone();
+    ensure!(row.text("detail")?.starts_with("a command that acts starts /"), "{row}");
     ensure!(world.processes().is_empty(), "none was started: {:?}", world.processes());
     world.nu_json(&never("proc shim start"))?;
     let spec = world.write("web.json", &specs::unixd(world, "web", &[]).to_string())?;

@@ -1,15 +1,19 @@
 //! `proc doctor`: what this machine and user let `shimd` do.
 
+use std::path::Path;
+
+use nix::unistd::{AccessFlags, access};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{Example, LabeledError, PipelineData, Signature, Type};
+use nu_protocol::{Example, LabeledError, PipelineData, Signature, Span, Type};
 use serde_json::json;
 use shimd_api::event::DoctorRow;
 
+use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::error::{self, Blame};
 use crate::plugin::Proc;
 use crate::signature::ServiceSignature;
-use crate::{launch, look, value};
+use crate::{launch, look, place, value};
 
 /// `proc doctor`.
 pub struct Doctor;
@@ -62,18 +66,28 @@ are what can be told without one: this is never an error."
         let rows = match ask() {
             Ok(rows) => rows,
             Err(problem) if error::is_cancelled(&problem) => return Err(problem),
-            Err(problem) => alone(engine, problem),
+            Err(problem) => alone(engine, problem, call.head),
         };
         Ok(value::table(&rows, call.head))
     }
 }
 
 /// What can be told without a daemon, and why there is none.
-fn alone(engine: &EngineInterface, problem: LabeledError) -> Vec<DoctorRow> {
+fn alone(engine: &EngineInterface, problem: LabeledError, head: Span) -> Vec<DoctorRow> {
+    let config = Config::of(engine, head);
+    // Settings that are wrong are the problem that is told.
+    let autostart = config.as_ref().is_ok_and(|config| config.autostart);
     let program = match launch::find(engine) {
-        Some(program) => well("shimd", format!("a command that acts starts {}", program.display())),
+        Some(program) if autostart => {
+            well("shimd", format!("a command that acts starts {}", program.display()))
+        }
+        Some(program) => {
+            well("shimd", format!("proc shim start, and nothing else, starts {}", program.display()))
+        }
         None => ill("shimd", launch::NOT_FOUND.into(), launch::INSTALL.into()),
     };
+    let home =
+        config.ok().and_then(|config| place::home(engine, &config).ok()).map(|home| writable(&home.state));
     let sockets = match look::possible() {
         Ok(()) => well("sock_diag", "the kernel lists its Unix sockets: proc socket-check PATH works".into()),
         Err(problem) => ill(
@@ -83,7 +97,21 @@ fn alone(engine: &EngineInterface, problem: LabeledError) -> Vec<DoctorRow> {
                 .into(),
         ),
     };
-    vec![ill("daemon", problem.msg, problem.help.unwrap_or_default()), program, sockets]
+    let daemon = ill("daemon", problem.msg, problem.help.unwrap_or_default());
+    [Some(daemon), Some(program), home, Some(sockets)].into_iter().flatten().collect()
+}
+
+/// Whether a daemon of this user's could keep its state there: in the folder, or in a new one.
+fn writable(home: &Path) -> DoctorRow {
+    let there = home.ancestors().find(|folder| folder.exists()).unwrap_or(home);
+    match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => well("home", format!("state and logs belong into {}", home.display())),
+        Err(errno) => ill(
+            "home",
+            format!("no state can be kept in {}: {}: {}", home.display(), there.display(), errno.desc()),
+            "make it writable, or name another folder: $env.SHIMD_HOME = ($env.HOME | path join shim)".into(),
+        ),
+    }
 }
 
 fn well(check: &str, detail: String) -> DoctorRow {
@@ -121,8 +149,10 @@ mod tests {
         let mut nu = Nu::alone(&folder);
         nu.set("PATH", "/nonexistent");
         let rows = nu.value("proc doctor").unwrap();
-        let [(daemon, false), (program, _), (sockets, true)] = &checks(&rows)[..] else { panic!("{rows:?}") };
-        assert_eq!([daemon.as_str(), program, sockets], ["daemon", "shimd", "sock_diag"]);
+        let [(daemon, false), (program, _), (home, true), (sockets, true)] = &checks(&rows)[..] else {
+            panic!("{rows:?}")
+        };
+        assert_eq!([daemon.as_str(), program, home, sockets], ["daemon", "shimd", "home", "sock_diag"]);
         let first = rows.as_list().unwrap().first().unwrap();
         assert!(at(first, &["detail"]).as_str().unwrap().starts_with("no shimd answers at "));
         assert!(at(first, &["help"]).as_str().unwrap().contains("proc shim start"));
