@@ -147,8 +147,13 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// What the daemon says, or why it could not be asked.
     pub fn ask<T: DeserializeOwned>(&mut self, method: &str, params: Json) -> Result<T, LabeledError> {
-        let answer = self.call(method, params).map_err(|error| error::request(error, &self.blame))?;
-        self.understand(method, answer)
+        let (engine, line) = (self.engine, &mut self.line);
+        let mut draw = |progress| line.draw(&progress);
+        let cancelled = || engine.signals().interrupted();
+        let answer = self.client.call_for_text(method, params, self.deadline, &mut draw, &cancelled);
+        let answer = answer.map_err(|error| error::request(error, &self.blame))?;
+        serde_json::from_str(answer.get())
+            .map_err(|problem| error::odd_answer(method, &problem, self.blame.head))
     }
 
     /// One request that may take long: the daemon tells how far it is, and a terminal shows it.
