@@ -27,8 +27,9 @@ const SECONDS: usize = 12;
 const LINES: usize = RATE * SECONDS;
 /// Of a line without its newline.
 const WIDTH: usize = 76;
-/// How long a line of the last second may be on its way, in the middle: where a reader fell behind it is seconds.
-const LAG: Duration = Duration::from_millis(50);
+/// How long a line of the last second may be on its way, in the middle, also on a busy machine: where a reader fell
+/// behind it is seconds.
+const LAG: Duration = Duration::from_millis(250);
 /// How much larger than it was after [`WARM`] a process may become.
 const GROWTH: u64 = 4 << 20;
 const WARM: usize = 3 * RATE;

@@ -13,7 +13,7 @@
 //! | `idle` | processor time of an idle daemon with 1,000 sockets | a dump and an lstat each, every 5 s | 0.1 % |
 //! | `list` | `proc list` of 100 and 1,000 services in a warm plugin | `service.list` from here | 2 ms, 15 ms |
 //! | | `nu -c 'proc list'` less `nu -c 1` | | 60 ms |
-//! | `burst` | a line that `proc logs --follow` gives, at 50,000 a second for 12 s | | 50 ms, 4 MiB more |
+//! | `burst` | a line that `proc logs --follow` gives, at 50,000 a second for 12 s | | 250 ms, 4 MiB more |
 //! | `memory` | the daemon with 1, 100 and 1,000 services | | 8 MiB at 1,000 |
 //! | `load` | what clients of real servers see of lost dentries and of restarts, in each mode | | none |
 //! | `recovery` | a killed daemon with 1,000 running services, started again → it serves | the same with none | 0.5 s |
