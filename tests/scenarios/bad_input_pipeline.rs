@@ -194,7 +194,7 @@ fn ends(world: &World) -> Result {
              print $e.details.code $e.details.help }}",
             done.display()
         );
-        let mut terminal = Terminal::run(world, &world.nu_command(&script)?, 24, 120)?;
+        let mut terminal = Terminal::nu(world, &script, 24, 120)?;
         // Something to tell.
         wait_until(SOON, "a row", || {
             let _ = ask(&world.socket("web", "rpc.sock"), SockType::Stream, "say x");
@@ -251,14 +251,14 @@ fn narrow(world: &World) -> Result {
         "proc",
         "help proc restart",
     ] {
-        let mut terminal = Terminal::run(world, &world.nu_command(command)?, 24, 20)?;
+        let mut terminal = Terminal::nu(world, command, 24, 20)?;
         let ended = terminal.ended()?;
         terminal.wait(command, |screen| !screen.trim().is_empty())?;
         let screen = terminal.screen();
         ensure!(ended.success() && !screen.contains("panicked"), "{command}: {screen}");
     }
     // An error is told in full.
-    let mut terminal = Terminal::run(world, &world.nu_command("proc status nope")?, 24, 20)?;
+    let mut terminal = Terminal::nu(world, "proc status nope", 24, 20)?;
     terminal.wait("its code", |screen| screen.contains("unknown_service"))?;
     ensure!(!terminal.ended()?.success(), "an error");
     Ok(())

@@ -37,7 +37,7 @@ fn lost(world: &World) -> Result {
 }
 
 fn run(world: &World, script: &str) -> Result<Terminal> {
-    let mut terminal = Terminal::run(world, &world.nu_command(script)?, 24, 150)?;
+    let mut terminal = Terminal::nu(world, script, 24, 150)?;
     let ended = terminal.ended()?;
     ensure!(ended.success(), "{script}: {}", terminal.screen());
     Ok(terminal)
@@ -81,7 +81,7 @@ fn chart(world: &World) -> Result {
     lost(world)?;
     shows(world, "proc history web --chart", &[("D", RED), ("rpc.sock", PLAIN)])?;
     let top = |config: &str, colour: &str| -> Result {
-        let mut terminal = Terminal::run(world, &world.nu_command(&format!("{config}proc top"))?, 24, 80)?;
+        let mut terminal = Terminal::nu(world, &format!("{config}proc top"), 24, 80)?;
         terminal.wait("it shows", |screen| screen.contains("1 failed"))?;
         let found = terminal.colour_of("dangling")?;
         ensure!(found == colour, "{config}: {found}");

@@ -198,7 +198,7 @@ fn told(world: &World) -> Result {
 fn ctrl_c(world: &World) -> Result {
     let daemon = world.start_daemon()?;
     world.up(&specs::unixd(world, "web", &["--ignore-term"]))?;
-    let mut terminal = Terminal::run(world, &world.nu_command("proc stop web")?, 24, 80)?;
+    let mut terminal = Terminal::nu(world, "proc stop web", 24, 80)?;
     terminal.wait("it waits", |screen| screen.contains("web stopping"))?;
     terminal.press("\x03")?;
     let screen = terminal.wait("an answer", |screen| screen.contains("proc::cancelled"))?;

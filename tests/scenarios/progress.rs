@@ -38,7 +38,7 @@ fn shown(world: &World) -> Result {
     registered(world)?;
     for verb in ["start", "restart --clean"] {
         let script = format!("proc {verb} one two three | get name");
-        let mut terminal = Terminal::run(world, &world.nu_command(&script)?, 24, 80)?;
+        let mut terminal = Terminal::nu(world, &script, 24, 80)?;
         let line = |screen: &str| screen.contains("1 of 3 done") && screen.contains("starting 2s");
         let screen = terminal.wait("who is where, and how long", line)?;
         world.note(&screen);
@@ -52,7 +52,7 @@ fn shown(world: &World) -> Result {
 
 fn narrow(world: &World) -> Result {
     registered(world)?;
-    let mut terminal = Terminal::run(world, &world.nu_command("proc start one two three | ignore")?, 5, 20)?;
+    let mut terminal = Terminal::nu(world, "proc start one two three | ignore", 5, 20)?;
     let screen = terminal.wait("its beginning", |screen| screen.contains("1 of 3 done"))?;
     ensure!(screen.trim_end().lines().count() == 1, "one line: {screen}");
     ensure!(terminal.ended()?.success(), "{}", terminal.screen());
@@ -63,7 +63,7 @@ fn narrow(world: &World) -> Result {
 fn quiet(world: &World) -> Result {
     registered(world)?;
     let says = |script: &str| -> Result<String> {
-        let mut terminal = Terminal::run(world, &world.nu_command(script)?, 24, 80)?;
+        let mut terminal = Terminal::nu(world, script, 24, 80)?;
         ensure!(terminal.ended()?.success(), "{script}: {}", terminal.screen());
         Ok(terminal.written())
     };
@@ -112,7 +112,7 @@ fn slow_daemon(world: &World) -> Result {
     fs::create_dir(world.home())?;
     let lock = fs::File::create(world.home().join("lock"))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
-    let mut terminal = Terminal::run(world, &world.nu_command("proc start web")?, 24, 80)?;
+    let mut terminal = Terminal::nu(world, "proc start web", 24, 80)?;
     terminal.wait("a line", |screen| screen.contains("1s  shimd comes up"))?;
     terminal.press(CTRL_C)?;
     let screen = terminal.wait("an answer", |screen| screen.contains("proc::cancelled"))?;

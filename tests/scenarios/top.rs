@@ -22,7 +22,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn open(world: &World, rows: u16, columns: u16) -> Result<Terminal> {
-    Terminal::run(world, &world.nu_command("proc top")?, rows, columns)
+    Terminal::nu(world, "proc top", rows, columns)
 }
 
 fn shows(world: &World) -> Result {

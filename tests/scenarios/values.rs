@@ -120,7 +120,7 @@ fn columns(world: &World) -> Result {
         ("proc restart web --clean", &["name", "outcome", "health_reason", "web", "restarted"]),
         ("proc start web", &["name", "status", "pid", "took", "web", "running"]),
     ] {
-        let mut terminal = Terminal::run(world, &world.nu_command(command)?, 24, 80)?;
+        let mut terminal = Terminal::nu(world, command, 24, 80)?;
         ensure!(terminal.ended()?.success(), "{command}: {}", terminal.screen());
         for part in seen {
             terminal.wait(&format!("{command}: {part}"), |screen| screen.contains(part))?;

@@ -67,6 +67,14 @@ impl Terminal {
         Ok(Terminal { master: File::from(pty.master), slave: pty.slave, child, parser, written })
     }
 
+    /// Runs a script in Nushell, with the plugin.
+    ///
+    /// # Errors
+    /// As [`Terminal::run`].
+    pub fn nu(world: &World, script: &str, rows: u16, columns: u16) -> Result<Terminal> {
+        Terminal::run(world, &world.nu_command(script)?, rows, columns)
+    }
+
     /// Presses keys.
     pub fn press(&mut self, keys: &str) -> Result {
         Ok(self.master.write_all(keys.as_bytes())?)
