@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -18,8 +17,6 @@ use crate::store::Store;
 use crate::supervisor::{Handle, Parts, Supervisor};
 use crate::sys::{activation, clean, detach, folder, limits, lock};
 
-/// How long the last events may take to be written.
-const FLUSH: Duration = Duration::from_secs(2);
 /// How `shimd run` ends when another daemon has the home.
 const ALREADY: u8 = 3;
 
@@ -134,7 +131,7 @@ fn start(replacing: bool) -> Result<(), StartError> {
         Ok(())
     });
     // Nobody waited for the last events; a disk that hangs must not hold up the end.
-    let _ = runtime.block_on(async { tokio::time::timeout(FLUSH, last.flush().done()).await });
+    runtime.block_on(last.settled());
     ended
 }
 

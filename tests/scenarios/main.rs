@@ -14,7 +14,7 @@ mod activate_restarts_no_client_refused;
 mod activate_stop_removes;
 mod adopted_ends;
 mod after_boot;
-mod answered_is_kept;
+mod answered_is_in_the_history;
 mod bad_input_exec;
 mod bad_input_paths;
 mod bad_input_pipeline;
@@ -201,7 +201,7 @@ fn main() -> ExitCode {
         package::trials(),
         without_events::trials(),
         bad_input_specs::trials(),
-        answered_is_kept::trials(),
+        answered_is_in_the_history::trials(),
         bad_input_exec::trials(),
         bad_input_paths::trials(),
         bad_input_pipeline::trials(),

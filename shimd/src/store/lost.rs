@@ -33,11 +33,6 @@ impl Lost {
         self.queued.fetch_sub(events, Ordering::Relaxed);
     }
 
-    /// Whether any wait.
-    pub fn is_waited_for(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) > 0
-    }
-
     /// Events are dropped.
     pub fn add(&self, events: u64, why: &str) {
         self.count.fetch_add(events, Ordering::Relaxed);

@@ -5,7 +5,8 @@
 //! (`synchronous=FULL`, survives a power cut); the rest only to the WAL (`NORMAL`, survives SIGKILL): after
 //! a boot, instances and intents are void anyway.
 //!
-//! Events are the one thing that nobody waits for, and that may be lost: see [`Store::lost_events`].
+//! No event is waited for where it is made, and a disk that is full or too slow may lose some: see [`Store::lost_events`]. A
+//! command is answered once its events are kept: see [`Store::settled`].
 
 mod boot;
 mod damaged;
@@ -40,6 +41,10 @@ use crate::sys::identity::boot_id;
 use lost::Lost;
 use prune::{Limits, Pruner};
 use thread::{Answer, Job, Writer};
+
+/// How long an answer, or the daemon's end, waits for the last events: as long as SQLite waits for another program's lock. A
+/// disk that hangs longer holds up nobody who does not need it.
+pub const FLUSH: Duration = Duration::from_secs(2);
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -188,19 +193,18 @@ impl Store {
         Ack(rx)
     }
 
-    /// Done when all that was submitted before is written, or refused: for a daemon that ends.
+    /// Done when all that was submitted before is written, or refused, or when [`FLUSH`] is over: for an answer that is not to be
+    /// given before, and for a daemon that ends.
+    pub async fn settled(&self) {
+        // What the disk refused was counted, and is told by `trouble`; a thread that is gone writes nothing more.
+        let _ = tokio::time::timeout(FLUSH, self.flush().done()).await;
+    }
+
+    /// Done when all that was submitted before is written, or refused. It ends the events' wait for company.
     pub fn flush(&self) -> Ack {
         let (tx, rx) = oneshot::channel();
         let _ = self.jobs.send(Job::Flush(tx));
         Ack(rx)
-    }
-
-    /// Done when every event that was submitted before is written, or was lost; at once where none is on its way.
-    pub async fn events_kept(&self) {
-        if self.lost.is_waited_for() {
-            // Where the thread is gone there is nothing to wait for.
-            let _ = self.flush().done().await;
-        }
     }
 
     /// Asks for events; the question is put at once, whenever the answer is waited for. Every event that was
@@ -252,7 +256,7 @@ fn open_to_write(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn configure(db: &Connection) -> rusqlite::Result<()> {
-    db.busy_timeout(Duration::from_secs(2))?;
+    db.busy_timeout(FLUSH)?;
     db.pragma_update(None, "synchronous", "FULL")?;
     // A thousand services are some hundred KiB: the page cache need not be SQLite's 2 MiB.
     db.pragma_update(None, "cache_size", -256)

@@ -52,9 +52,16 @@ pub struct Handle {
     store: Store,
 }
 
-/// How long an answer waits until the history has what it tells of: a disk that hangs must not hang clients that only
-/// look, and what needs the disk for itself has waited for it before.
-const KEPT: Duration = Duration::from_secs(1);
+/// Methods that change something. Those that only look answer also while the disk hangs.
+const CHANGES: [&str; 7] = [
+    "service.set",
+    "service.start",
+    "service.stop",
+    "service.restart",
+    "service.reset_failed",
+    "service.delete",
+    "socket.heal",
+];
 
 impl Handle {
     /// A handle on the supervisor that reads this channel.
@@ -75,8 +82,8 @@ impl Handle {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Asks the supervisor's task. What an answer tells of is in the history by then: a daemon that is killed a moment later
-    /// takes nothing of it along.
+    /// Asks the supervisor's task. A change is answered once the store has what it left there, its events too: a daemon that
+    /// is killed just after its answer takes none of it back.
     pub async fn ask(
         &self,
         method: &str,
@@ -88,8 +95,9 @@ impl Handle {
         let gone = || RpcError::internal("shimd is shutting down");
         self.sender.send(Message::Command(command)).map_err(|_| gone())?;
         let answer = answer.await.map_err(|_| gone())?;
-        // Too late: it is in memory still, and the daemon lives.
-        let _ = tokio::time::timeout(KEPT, self.store.events_kept()).await;
+        if CHANGES.contains(&method) {
+            self.store.settled().await;
+        }
         answer
     }
 }

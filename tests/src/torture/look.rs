@@ -83,7 +83,14 @@ impl<'a> Looker<'a> {
         }
         for (pin, inode) in pins(&self.world.sockets().join(".shimd")) {
             if !live.contains(&inode) {
-                found.push(format!("a stray pin: {pin}"));
+                let of = services.iter().find(|service| pin.contains(&format!(".{}.", service.name)));
+                let row = of.and_then(|of| {
+                    rows.iter().find(|row| row.text("name").is_ok_and(|name| name == of.name))
+                });
+                let dentry = of
+                    .map(|of| self.world.socket(&of.name, "rpc.sock").symlink_metadata().map(|it| it.ino()));
+                let live = of.and_then(|of| instances.get(&of.name));
+                found.push(format!("a stray pin: {pin} of inode {inode}; {dentry:?}, {live:?}, {row:?}"));
             }
         }
         Ok(found)

@@ -60,7 +60,7 @@ async fn figures(world: &World) -> Result<Vec<Section>> {
         // Before the answer: that it runs.
         drop(store.submit(event(generation)));
         let start = Instant::now();
-        store.events_kept().await;
+        store.settled().await;
         history.add(start.elapsed());
     }
     let aim = Aim::Most(Amount::Time(AIM));
