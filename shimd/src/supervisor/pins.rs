@@ -135,8 +135,8 @@ impl Supervisor {
         self.unguard(name);
         let Some(service) = self.services.get_mut(name) else { return };
         let activation = &self.activation;
-        // Of one that it did not spawn, this daemon may not have seen the pin yet.
-        let adopted = service.instance.is_some() && service.times.spawned.is_none();
+        // Of an instance that it did not spawn, or of a listener that it took back, this daemon may not have seen the pin.
+        let earlier = service.times.spawned.is_none();
         for socket in service.sockets.iter_mut().filter(|s| !activation.keeps(name, &s.path)) {
             match socket.care.pin.take() {
                 Some(pin) => {
@@ -144,7 +144,7 @@ impl Supervisor {
                         pin.remove();
                     }
                 }
-                None if adopted && socket.path.is_absolute() => self.pins.remove_left(name, &socket.path),
+                None if earlier && socket.path.is_absolute() => self.pins.remove_left(name, &socket.path),
                 None => {}
             }
             socket.care.lost = None;
