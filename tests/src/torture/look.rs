@@ -9,6 +9,7 @@
 //! | its folder holds the public name, and the private one of its live generation; nothing else | the file system's |
 //! | no pin but of a live socket | the file system's |
 //! | the ids of events go on without a gap, and none comes twice | the daemon's history |
+//! | what was answered of a start, a stop or a restart is in the history of the daemon that was killed | its store, before another daemon is started: `kept.rs` |
 //! | each state that it tells follows the last that it told, and the last is the one that it is in | the daemon's history |
 
 use std::collections::{BTreeMap, BTreeSet};

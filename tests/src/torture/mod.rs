@@ -4,12 +4,14 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `deeds` | what is under way when the daemon is killed |
+//! | `kept` | whether what was answered is in the store of the daemon that was killed |
 //! | `look` | what must be so after each recovery |
 //! | `random` | the dice: the same for the same seed |
 //!
 //! A command that was cut off may have been done or not; what it left must be one of the two, whole. One that was answered is done.
 
 mod deeds;
+mod kept;
 mod look;
 mod random;
 
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::ping;
 use crate::fault::Context;
@@ -25,6 +27,7 @@ use crate::wait::wait_for;
 use crate::{Result, World, processes};
 
 pub use deeds::{Deed, Mode, Service, services};
+use kept::Kept;
 use look::Looker;
 pub use look::Violation;
 pub use random::Random;
@@ -120,23 +123,31 @@ fn round(
     let mut words: Vec<String> =
         deeds.iter().map(|(at, deed)| format!("{deed:?} {}", services[*at].name)).collect();
     words.push(format!("killed after {moment:?}"));
-    let answered: Vec<bool> = std::thread::scope(|scope| {
+    let answers: Vec<Option<Value>> = std::thread::scope(|scope| {
         let under_way = |(at, deed): &(usize, Deed)| {
             let (deed, service) = (*deed, &services[*at]);
             // Most of these connections are cut off; what came of them is looked at afterwards.
-            scope.spawn(move || deed.is_done(world, service).is_ok())
+            scope.spawn(move || deed.is_done(world, service).ok())
         };
         let under_way: Vec<_> = deeds.iter().map(under_way).collect();
         std::thread::park_timeout(moment);
         processes::signal(daemon, Signal::SIGKILL);
-        under_way.into_iter().map(|deed| deed.join().unwrap_or(false)).collect()
+        under_way.into_iter().map(|deed| deed.join().unwrap_or_default()).collect()
     });
-    for ((at, deed), answered) in deeds.into_iter().zip(answered) {
-        words.extend(answered.then(|| format!("{deed:?} {} answered", services[at].name)));
-        deed.may_have(world, &mut services[at], answered);
+    for ((at, deed), answer) in deeds.into_iter().zip(&answers) {
+        words.extend(answer.as_ref().map(|_| format!("{deed:?} {} answered", services[at].name)));
+        deed.may_have(world, &mut services[at], answer.is_some());
     }
     world.await_killed(daemon)?;
     toll.kills += 1;
+    let kept = Kept::of(world)?;
+    let mut what = Vec::new();
+    for answer in answers.iter().flatten() {
+        what.extend(kept.lacks(answer)?);
+    }
+    if !what.is_empty() {
+        toll.violations.push(Violation { kill: toll.kills, deeds: words.clone(), what });
+    }
     if random.below(4) == 0 {
         let mut again = world.spawn_daemon()?;
         let moment = random.within(LATEST);
