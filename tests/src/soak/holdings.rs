@@ -17,6 +17,14 @@ const EVENTS: u64 = 101_000;
 const MEMORY: f64 = 1.15;
 const MEMORY_KIB: u64 = 6144;
 
+/// What this daemon has open, each with its number: for a report of what has grown.
+pub fn open(daemon: i32) -> Result<Vec<String>> {
+    let entries = fs::read_dir(Path::new("/proc").join(daemon.to_string()).join("fd"))?.flatten();
+    let target = |entry: fs::DirEntry| Some((entry.file_name(), fs::read_link(entry.path()).ok()?));
+    let open = entries.filter_map(target);
+    Ok(open.map(|(number, to)| format!("{} {}", number.to_string_lossy(), to.display())).collect())
+}
+
 /// Amounts by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holdings(BTreeMap<String, u64>);

@@ -80,7 +80,10 @@ pub fn run(world: &World, seed: u64, time: Duration) -> Result<Report> {
         after = Holdings::of(world, daemon)?;
         Ok(after.grown_since(&before).is_empty().then_some(()))
     });
-    let grown = after.grown_since(&before);
+    let mut grown = after.grown_since(&before);
+    if !grown.is_empty() {
+        grown.push(format!("open now: {}", holdings::open(daemon)?.join(", ")));
+    }
     Ok(Report { done, before, after, grown })
 }
 
