@@ -23,7 +23,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 /// Whether any socket, listening or not, is bound to the socket file that a descriptor (an `O_PATH` one will do) is of.
 /// `None` where the kernel does not say: no right to write to the file, no `/proc`, or no socket file at all.
-pub fn is_bound(file: impl AsFd) -> Option<bool> {
+pub(crate) fn is_bound(file: impl AsFd) -> Option<bool> {
     let file = file.as_fd();
     let kind = SFlag::from_bits_truncate(fstat(file).ok()?.st_mode) & SFlag::S_IFMT;
     if kind != SFlag::S_IFSOCK {

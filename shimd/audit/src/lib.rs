@@ -45,7 +45,6 @@ mod witness;
 
 pub use access::{Peer, Peers};
 pub use audit::{Auditor, Expect, Finding, Owner, Party};
-pub use bound::is_bound;
 pub use cause::Cause;
 pub use dentry::{Dentry, DentryKind, Mounts, look};
 pub use diag::Diag;

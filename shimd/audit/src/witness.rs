@@ -80,7 +80,8 @@ impl Witness {
         })
     }
 
-    /// Whether any socket is bound to it; `Some(false)` proves that nobody listens on it, nor ever will. See [`is_bound`].
+    /// Whether any socket is bound to it; `Some(false)` proves that nobody listens on it, nor ever will. `None`
+    /// where the kernel does not say: no right to write to the file, no `/proc`, or no socket file.
     pub fn is_bound(&self) -> Option<bool> {
         is_bound(&self.file)
     }

@@ -182,15 +182,21 @@ impl Supervisor {
     }
 }
 
+/// Whether nothing lies at a path, or a socket file to which, by its own word, nobody is bound.
+pub fn is_proven_free(path: &Path) -> bool {
+    match Witness::of(path) {
+        Ok(held) => held.is_bound() == Some(false),
+        Err(errno) => errno == Errno::ENOENT,
+    }
+}
+
 /// Whether nobody at all listens on a socket file; also not one that is bound and about to. True as well of a file that is
 /// gone by now: somebody else has removed the dead socket.
 pub fn nobody_listens(auditor: &mut Auditor, path: &Path) -> bool {
-    match Witness::of(path) {
-        Err(Errno::ENOENT) => return true,
-        Ok(held) if held.is_bound() == Some(false) => return true,
-        // One that was shut down for good is bound, and nobody's.
-        _ => {}
+    if is_proven_free(path) {
+        return true;
     }
+    // One that was shut down for good is bound, and nobody's.
     let expect = Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(path) };
     matches!(auditor.confirm(&expect).verdict, Verdict::Stale | Verdict::Absent)
 }

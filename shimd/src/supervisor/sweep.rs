@@ -26,7 +26,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use shimd_api::place::generation_of;
 use shimd_api::spec::Spec;
 use socket_audit::bridge::Bridge;
@@ -34,7 +33,7 @@ use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner
 
 use super::activation;
 use super::ending;
-use super::pins::nobody_listens;
+use super::pins::{is_proven_free, nobody_listens};
 use super::service::CleanReport;
 use crate::bridge;
 use crate::sys::clean::{self, Cleaned};
@@ -296,12 +295,7 @@ impl Asked<'_> {
     /// With nothing to see but a dead socket's file, and nobody to be ended unseen, there is nobody to ask for: most
     /// starts.
     fn has_something(&self) -> bool {
-        self.end
-            || self.path.is_relative()
-            || match Witness::of(self.path) {
-                Ok(held) => held.is_bound() != Some(false),
-                Err(errno) => errno != Errno::ENOENT,
-            }
+        self.end || self.path.is_relative() || !is_proven_free(self.path)
     }
 }
 
