@@ -15,7 +15,7 @@ use crate::replace::{self, ReplaceError};
 use crate::server::{self, Handler, Limits, News, Server};
 use crate::store::Store;
 use crate::supervisor::{Handle, Parts, Supervisor};
-use crate::sys::{activation, clean, detach, folder, limits, lock};
+use crate::sys::{activation, clean, detach, folder, limits, lock, schedule};
 
 /// How `shimd run` ends when another daemon has the home.
 const ALREADY: u8 = 3;
@@ -83,10 +83,12 @@ fn start(replacing: bool) -> Result<(), StartError> {
     folder::private_folder(&home.state)?;
     folder::private_folder(&home.run)?;
     folder::private_folder(&home.logs())?;
+    schedule::soon();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(8)
         .thread_stack_size(512 * 1024)
+        .on_thread_start(schedule::soon)
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;

@@ -38,6 +38,7 @@ pub use prune::{AGE, EVENTS};
 pub use write::{InstanceRecord, ListenerRecord, Write};
 
 use crate::sys::identity::boot_id;
+use crate::sys::schedule;
 use lost::Lost;
 use prune::{Limits, Pruner};
 use thread::{Answer, Job, Writer};
@@ -265,7 +266,10 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
     let thread = std::thread::Builder::new().name(name.into()).stack_size(256 * 1024);
     thread
-        .spawn(work)
+        .spawn(move || {
+            schedule::soon();
+            work();
+        })
         .map(drop)
         .map_err(|e| StoreError::Write(format!("cannot start the store's thread: {e}")))
 }

@@ -3,6 +3,7 @@
 //! A pid alone is reused. In order of strength: the pidfs inode (never reused between two boots, Linux 6.9), the
 //! start time (field 22 of `/proc/<pid>/stat`, in clock ticks), and the boot id, without which neither says anything.
 
+use std::io::Read;
 use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::pidfd::{PidFd, ProcessError, errno_of};
 
+/// Most files of a process are shorter.
+const PAGE: usize = 4096;
 /// How long to wait before trying again to hold a process.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -108,6 +111,14 @@ pub fn boot_id() -> &'static str {
     })
 }
 
+/// A file of `/proc/<pid>`, in one read where it fits. They have no length, so that `std::fs::read` begins with 32 bytes
+/// and asks again each time that it has doubled them, and the doer of a deed waits meanwhile.
+pub(crate) fn read_of(pid: i32, file: &str) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(PAGE);
+    std::fs::File::open(format!("/proc/{pid}/{file}"))?.read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// What `/proc/<pid>/stat` says that matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcStat {
@@ -122,7 +133,7 @@ impl ProcStat {
     /// Reads `/proc/<pid>/stat`.
     pub fn read(pid: i32) -> Result<ProcStat, ProcessError> {
         let fail = |errno| ProcessError { action: "read /proc of", pid, errno };
-        let text = std::fs::read(format!("/proc/{pid}/stat")).map_err(|e| match errno_of(&e) {
+        let text = read_of(pid, "stat").map_err(|e| match errno_of(&e) {
             Errno::ENOENT => fail(Errno::ESRCH),
             errno => fail(errno),
         })?;

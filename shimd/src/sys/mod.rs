@@ -21,6 +21,7 @@ pub mod pin;
 pub mod program;
 pub mod publish;
 pub mod reaper;
+pub mod schedule;
 pub mod spawn;
 pub mod template;
 pub mod tree;

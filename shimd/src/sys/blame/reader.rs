@@ -11,7 +11,7 @@
 //!
 //! Nothing slow comes before the look at the process: no lock but the turn and the table's, which is held for
 //! moments, and no deed of another name.
-#![allow(unsafe_code)] // the scheduler's calls have no wrapper in nix; a pidfd comes as a bare number
+#![allow(unsafe_code)] // a pidfd comes as a bare number
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -28,6 +28,7 @@ use super::deeds::claims;
 use super::event::{Event, parse};
 use super::who::Witness;
 use super::{Shared, Who, lock};
+use crate::sys::schedule;
 
 /// Some forty events at a time: each brings a descriptor along, and the last one waits for the first one's look.
 const BUFFER: usize = 4096;
@@ -102,7 +103,7 @@ pub(super) fn processors() -> Vec<usize> {
 pub(super) fn run(shared: &Shared, end: &EventFd, turn: &Mutex<Turn>, processor: Option<usize>) {
     // The daemon's handlers are for its ordinary threads. Cannot fail.
     let _ = SigSet::all().thread_block();
-    hurry();
+    schedule::first();
     if let Some(processor) = processor {
         stay_on(processor);
     }
@@ -173,18 +174,6 @@ fn wait_awake(turn: &Mutex<Turn>) -> MutexGuard<'_, Turn> {
 fn own(event: &Event) -> Option<OwnedFd> {
     // SAFETY: the kernel has opened it for whoever reads the event, and that was us.
     event.pidfd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Lets this thread run before all ordinary ones, as far as that is permitted. What it starts is ordinary again.
-fn hurry() {
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    let priority = libc::sched_param { sched_priority: 1 };
-    // The system call itself: musl's function only says ENOSYS.
-    // SAFETY: 0 is the calling thread, and the kernel only reads the struct.
-    let set = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
-    if let Err(errno) = Errno::result(set) {
-        tracing::debug!(error = errno.desc(), "no real-time priority: some culprits will be gone too early");
-    }
 }
 
 /// Keeps this thread on one processor; where that is refused it is one more that runs anywhere.

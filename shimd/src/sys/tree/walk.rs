@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::TreeError;
-use crate::sys::identity::{ProcStat, unless_gone};
+use crate::sys::identity::{ProcStat, read_of, unless_gone};
 use crate::sys::pidfd::{PidFd, ProcessError, errno_of};
 use crate::sys::spawn::MARK_VARIABLE;
 
@@ -163,7 +163,7 @@ pub fn marked(home_tag: &str) -> BTreeMap<(String, u64), Vec<i32>> {
 
 /// The mark in the environ of `pid`. Another user's cannot be read, and a kernel thread's is empty: no mark.
 pub(crate) fn environ_mark(pid: i32) -> Option<String> {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = read_of(pid, "environ").ok()?;
     let value = environ
         .split(|&b| b == 0)
         .find_map(|entry| entry.strip_prefix(MARK_VARIABLE.as_bytes())?.strip_prefix(b"="))?;
