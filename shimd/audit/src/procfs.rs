@@ -2,14 +2,15 @@
 //! processes; the kernel keeps no record of them.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, readlinkat};
+use nix::fcntl::{OFlag, open, readlinkat};
 use nix::sys::stat::Mode;
 
 use crate::error::AuditError;
@@ -207,22 +208,29 @@ fn each_socket(pid: i32, mut each: impl FnMut(u64)) -> nix::Result<()> {
 
 /// Calls `each` with the number, in digits, and the inode of every socket that a process holds.
 fn each_descriptor(pid: i32, mut each: impl FnMut(&[u8], u64)) -> nix::Result<()> {
-    let path = format!("/proc/{pid}/fd");
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut folder = Dir::open(path.as_str(), flags, Mode::empty())?;
-    let entries = folder.iter().collect::<nix::Result<Vec<_>>>()?;
-    for entry in entries {
-        match readlinkat(&folder, entry.file_name()) {
+    // Held: the names and what they lead to are of one process, and of no successor of its number.
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = open(format!("/proc/{pid}/fd").as_str(), flags, Mode::empty())?;
+    for name in names_in(&folder)? {
+        match readlinkat(&folder, name.as_os_str()) {
             Ok(target) => {
                 if let Some(inode) = socket_inode(target.as_bytes()) {
-                    each(entry.file_name().to_bytes(), inode);
+                    each(name.as_bytes(), inode);
                 }
             }
-            Err(Errno::ENOENT | Errno::EINVAL) => {} // closed meanwhile; `.` and `..`
+            Err(Errno::ENOENT) => {} // closed meanwhile
             Err(errno) => return Err(errno),
         }
     }
     Ok(())
+}
+
+/// The names in a folder. By its link below `/proc/self`, since nix's `Dir` keeps the descriptor open for ever where
+/// fdopendir(3) fails, as it does for the folder of a process that has just ended.
+fn names_in(folder: &OwnedFd) -> nix::Result<Vec<OsString>> {
+    let errno = |error: io::Error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+    let entries = fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd())).map_err(errno)?;
+    entries.map(|entry| Ok(entry.map_err(errno)?.file_name())).collect()
 }
 
 /// `socket:[123]` is 123.
@@ -263,6 +271,21 @@ mod tests {
         assert_eq!(me.uid, Some(nix::unistd::geteuid().as_raw()));
         assert_eq!(describe(i32::MAX), None);
         assert_eq!(descriptors(i32::MAX), Descriptors::Sockets(HashSet::new()));
+    }
+
+    #[test]
+    fn the_folder_of_a_process_that_ends_is_not_kept_open() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let path = format!("/proc/{}/fd", child.id());
+        let folder = open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        assert!(!names_in(&folder).unwrap().is_empty());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(names_in(&folder), Err(Errno::ENOENT | Errno::ESRCH)), "{:?}", names_in(&folder));
+        drop(folder);
+        let own = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets: Vec<_> = own.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+        assert!(!targets.iter().any(|target| *target == Path::new(&path)), "{targets:?}");
     }
 
     #[test]
