@@ -15,6 +15,7 @@ mod load;
 mod look;
 mod lost;
 mod prune;
+mod queue;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use crate::sys::identity::boot_id;
 use crate::sys::schedule;
 use lost::Lost;
 use prune::{Limits, Pruner};
+use queue::Submitter;
 use thread::{Answer, Job, Writer};
 
 /// How long an answer, or the daemon's end, waits for the last events: as long as SQLite waits for another program's lock. A
@@ -115,7 +117,7 @@ pub enum StoreError {
 /// A handle on the store's threads. Cheap to clone; the threads end with the last of them.
 #[derive(Debug, Clone)]
 pub struct Store {
-    jobs: mpsc::Sender<Job>,
+    jobs: Arc<Submitter>,
     lost: Arc<Lost>,
     /// How many events may wait.
     queued: usize,
@@ -170,13 +172,13 @@ impl Store {
         let rebooted = boot::note(&mut db, boot_id()).map_err(damaged::of_reading)?;
         let loaded = Loaded { rebooted, ..load::load(&db).map_err(damaged::of_reading)? };
         let lost = Arc::new(Lost::default());
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, queue) = queue::queue();
         let (questions, asked) = mpsc::channel();
         let path = path.to_owned();
         start("store-read", move || thread::answer(&path, &asked))?;
         let writer = Writer { db, lost: lost.clone(), pruner: Pruner::new(limits), questions };
         start("store", move || writer.run(&queue))?;
-        Ok((Store { jobs, lost, queued: limits.queued }, loaded))
+        Ok((Store { jobs: Arc::new(jobs), lost, queued: limits.queued }, loaded))
     }
 
     /// Queues a write. Writes are kept in the order in which they were submitted; only where the disk refuses
@@ -189,7 +191,7 @@ impl Store {
             let _ = tx.send(Err(StoreError::Write(why)));
         } else {
             // A thread that is gone drops the sender, and the Ack says so.
-            let _ = self.jobs.send(Job::Write(write, tx));
+            self.jobs.push(Job::Write(write, tx));
         }
         Ack(rx)
     }
@@ -204,7 +206,7 @@ impl Store {
     /// Done when all that was submitted before is written, or refused. It ends the events' wait for company.
     pub fn flush(&self) -> Ack {
         let (tx, rx) = oneshot::channel();
-        let _ = self.jobs.send(Job::Flush(tx));
+        self.jobs.push(Job::Flush(tx));
         Ack(rx)
     }
 
@@ -215,7 +217,7 @@ impl Store {
         query: EventQuery,
     ) -> impl Future<Output = Result<Vec<EventRow>, StoreError>> + Send + use<> {
         let (tx, rx) = oneshot::channel();
-        let _ = self.jobs.send(Job::Read((query, tx)));
+        self.jobs.push(Job::Read((query, tx)));
         async { rx.await.unwrap_or(Err(StoreError::Gone)) }
     }
 

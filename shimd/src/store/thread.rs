@@ -10,7 +10,6 @@
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use shimd_api::event::EventRow;
@@ -20,13 +19,8 @@ use super::StoreError;
 use super::event::{self, EventQuery};
 use super::lost::Lost;
 use super::prune::{Pruner, STEP};
+use super::queue::Taker;
 use super::write::{Write, apply};
-
-/// How many jobs one transaction takes.
-const BATCH: usize = 1024;
-
-/// How long events wait for others.
-const COMPANY: Duration = Duration::from_millis(2);
 
 pub(super) type Answer = Result<(), StoreError>;
 pub(super) type Rows = Result<Vec<EventRow>, StoreError>;
@@ -41,7 +35,7 @@ pub(super) enum Job {
 
 impl Job {
     /// Nobody waits for it.
-    fn is_unhurried(&self) -> bool {
+    pub fn is_unhurried(&self) -> bool {
         matches!(self, Job::Write(write, _) if write.is_history())
     }
 }
@@ -56,32 +50,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Works until nobody can submit any more, and all is written.
-    pub fn run(mut self, queue: &mpsc::Receiver<Job>) {
-        loop {
-            let first = if self.pruner.is_due() {
-                match queue.try_recv() {
-                    Ok(job) => Some(job),
-                    Err(mpsc::TryRecvError::Empty) => None,
-                    Err(mpsc::TryRecvError::Disconnected) => return,
-                }
-            } else {
-                match queue.recv() {
-                    Ok(job) => Some(job),
-                    Err(mpsc::RecvError) => return,
-                }
-            };
+    pub fn run(mut self, queue: &Taker) {
+        while let Some(jobs) = queue.take(self.pruner.is_due()) {
             let (mut writes, mut answers) = (Vec::new(), Vec::new());
             let (mut reads, mut flushes) = (Vec::new(), Vec::new());
-            let mut jobs: Vec<Job> = first.into_iter().collect();
-            while jobs.len() < BATCH {
-                // Events wait for others for a moment: those who follow are to have them first, and the processor.
-                let unhurried = !jobs.is_empty() && jobs.iter().all(Job::is_unhurried);
-                let wait = if unhurried { COMPANY } else { Duration::ZERO };
-                match queue.recv_timeout(wait) {
-                    Ok(job) => jobs.push(job),
-                    Err(_) => break,
-                }
-            }
             for job in jobs {
                 match job {
                     Job::Write(write, answer) => {

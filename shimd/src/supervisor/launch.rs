@@ -6,8 +6,11 @@
 //! without it. So it is used only if the next spawn is the very one that it was made for, and is dropped wherever the
 //! service comes to rest, blocked or not, and with the daemon.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use shimd_api::spec::Spec;
@@ -29,14 +32,13 @@ use crate::sys::limits;
 use crate::sys::notify::Notify;
 use crate::sys::spawn::{self, ExecPlan, Pending, SpawnError};
 use crate::sys::template::Template;
-use crate::sys::tree::Tree;
+use crate::sys::tree::{self, Tree};
 use crate::sys::users;
 
 /// All that a trampoline is made from.
 struct Launch {
     name: Arc<str>,
     generation: u64,
-    mark: String,
     files: Result<(std::fs::File, std::fs::File), String>,
     plan: Result<ExecPlan, String>,
     listeners: Vec<Arc<Held>>,
@@ -99,17 +101,48 @@ impl Launch {
     }
 }
 
+/// Where the trampoline of a spawn comes from.
+enum Source {
+    /// It waits already.
+    Early(Ready),
+    /// It is on its way; and what it is made from anew, should it not come.
+    Awaited(Early, Launch),
+    /// It is made now.
+    New(Launch),
+}
+
+impl Source {
+    async fn ready(self) -> Result<Ready, LaunchError> {
+        match self {
+            Source::Early(ready) => Ok(ready),
+            Source::New(launch) => launch.ready().await,
+            Source::Awaited(early, launch) => match early.ready.await.ok().and_then(waiting) {
+                Some(ready) => Ok(ready),
+                None => launch.ready().await,
+            },
+        }
+    }
+}
+
+/// The trampoline, if it was made and waits.
+fn waiting(made: Result<Ready, LaunchError>) -> Option<Ready> {
+    let ready = made.ok()?;
+    match ready.identity.still_alive() {
+        Ok(Some(_)) => Some(ready),
+        // Its end may have been reaped before anybody knew what it was for.
+        _ => {
+            ready.discard();
+            None
+        }
+    }
+}
+
 impl Early {
-    /// The trampoline, if it was made and waits.
-    async fn taken(self) -> Option<Ready> {
-        let ready = self.ready.await.ok()?.ok()?;
-        match ready.identity.still_alive() {
-            Ok(Some(_)) => Some(ready),
-            // Its end may have been reaped before anybody knew what it was for.
-            _ => {
-                ready.discard();
-                None
-            }
+    /// What has come of it by now; itself where that is not known yet.
+    fn by_now(mut self) -> Result<Option<Ready>, Early> {
+        match Pin::new(&mut self.ready).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(made) => Ok(made.ok().and_then(waiting)),
+            Poll::Pending => Err(self),
         }
     }
 
@@ -159,8 +192,20 @@ impl Supervisor {
         }
     }
 
+    /// With the listeners that are handed over.
+    fn launch_now(&mut self, name: &Arc<str>, spec: &Spec, generation: u64, beside: bool) -> Launch {
+        let (listen, listeners) = match self.listeners_of(name, beside) {
+            Ok(handed) => (Ok(()), handed),
+            Err(why) => (Err(why), Vec::new()),
+        };
+        let (listen_plan, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+        let launch = self.launch(name, spec, generation, listeners);
+        let plan = listen.and(launch.plan).map(|plan| ExecPlan { listeners: listen_plan, ..plan });
+        Launch { plan, ..launch }
+    }
+
     fn launch(&mut self, name: &Arc<str>, spec: &Spec, generation: u64, listeners: Vec<Arc<Held>>) -> Launch {
-        let mark = crate::sys::tree::mark(&self.tag, name, generation);
+        let mark = tree::mark(&self.tag, name, generation);
         let notify = self.notify.as_ref().map(Notify::address);
         Launch {
             plan: exec_plan(spec, &self.root, generation, &mark, notify),
@@ -169,7 +214,6 @@ impl Supervisor {
             template: self.template.clone(),
             name: name.clone(),
             generation,
-            mark,
             listeners,
         }
     }
@@ -196,35 +240,25 @@ impl Supervisor {
         let fits =
             |early: &Early| !beside && early.generation == generation && Arc::ptr_eq(&early.spec, &spec);
         let early = match service.early.take() {
-            Some(early) if fits(&early) => Some(early),
+            Some(early) if fits(&early) => early.by_now(),
             Some(early) => {
                 early.discard();
-                None
+                Ok(None)
             }
-            None => None,
+            None => Ok(None),
         };
-        let handed = self.listeners_of(name, beside);
-        let (listen, listeners) = match handed {
-            Ok(handed) => (Ok(()), handed),
-            Err(why) => (Err(why), Vec::new()),
+        let source = match early {
+            Ok(Some(ready)) => Source::Early(ready),
+            Err(early) => Source::Awaited(early, self.launch_now(name, &spec, generation, beside)),
+            Ok(None) => Source::New(self.launch_now(name, &spec, generation, beside)),
         };
-        let (listen_plan, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-        let mut launch = self.launch(name, &spec, generation, listeners);
-        launch.plan = listen.and(launch.plan).map(|plan| ExecPlan { listeners: listen_plan, ..plan });
+        let mark = tree::mark(&self.tag, name, generation);
         let store = self.store.clone();
         let name_owned = name.clone();
         self.spawning += 1;
         self.effect(name, generation, async move {
-            let mark = launch.mark.clone();
             let launched = async {
-                let early = match early {
-                    Some(early) => early.taken().await,
-                    None => None,
-                };
-                let Ready { pending, identity, cgroup } = match early {
-                    Some(ready) => ready,
-                    None => launch.ready().await?,
-                };
+                let Ready { pending, identity, cgroup } = source.ready().await?;
                 let started = SystemTime::now();
                 let record = InstanceRecord {
                     generation,
