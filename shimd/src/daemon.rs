@@ -161,7 +161,7 @@ impl Handler for Api {
         method: &str,
         params: &RawValue,
         progress: Option<mpsc::Sender<Progress>>,
-    ) -> Result<Value, RpcError> {
+    ) -> Result<Box<RawValue>, RpcError> {
         self.0.ask(method, params, progress).await
     }
 
@@ -169,7 +169,7 @@ impl Handler for Api {
         &self,
         method: &str,
         params: &RawValue,
-    ) -> Result<(Value, mpsc::Receiver<News>), RpcError> {
+    ) -> Result<(Box<RawValue>, mpsc::Receiver<News>), RpcError> {
         self.0.follow(method, params).await
     }
 

@@ -28,7 +28,7 @@ struct OfStatus {
 /// The text, ending in `# EOF`.
 pub async fn encode(handle: &Handle) -> String {
     let answer = handle.ask("service.list", RawValue::NULL, None).await.ok();
-    let rows: Vec<ServiceRow> = answer.and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
+    let rows: Vec<ServiceRow> = answer.and_then(|v| serde_json::from_str(v.get()).ok()).unwrap_or_default();
     let mut registry = Registry::default();
     let status = Family::<OfStatus, Gauge<i64, AtomicI64>>::default();
     let declared = Family::<OfService, Gauge<i64, AtomicI64>>::default();

@@ -24,11 +24,15 @@ impl Handler for Nothing {
         _: &str,
         _: &RawValue,
         _: Option<mpsc::Sender<Progress>>,
-    ) -> Result<Value, RpcError> {
-        Ok(Value::Null)
+    ) -> Result<Box<RawValue>, RpcError> {
+        Ok(RawValue::NULL.to_owned())
     }
 
-    async fn follow(&self, method: &str, _: &RawValue) -> Result<(Value, mpsc::Receiver<News>), RpcError> {
+    async fn follow(
+        &self,
+        method: &str,
+        _: &RawValue,
+    ) -> Result<(Box<RawValue>, mpsc::Receiver<News>), RpcError> {
         Err(RpcError::no_method(method))
     }
 

@@ -11,8 +11,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -199,14 +198,14 @@ async fn run<H: Handler>(
     name: &str,
     params: &RawValue,
     news: Option<mpsc::Sender<Outgoing>>,
-) -> Result<Value, RpcError> {
+) -> Result<Box<RawValue>, RpcError> {
     let method = methods::find(name)?;
     if methods::streams(method.name) {
         return Err(streams::out_of_place(name));
     }
     let wants_progress = method.check(params)?;
     if method.name == methods::DISCOVER {
-        return Ok(openrpc::document());
+        return to_raw_value(&openrpc::document()).map_err(|e| RpcError::internal(e.to_string()));
     }
     let Some(news) = news.filter(|_| wants_progress) else {
         return caught(name, shared.handler.call(name, params, None)).await;

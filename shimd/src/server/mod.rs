@@ -83,7 +83,7 @@ pub trait Handler: Send + Sync + 'static {
         method: &str,
         params: &RawValue,
         progress: Option<mpsc::Sender<Progress>>,
-    ) -> impl Future<Output = Result<Value, RpcError>> + Send;
+    ) -> impl Future<Output = Result<Box<RawValue>, RpcError>> + Send;
 
     /// Begins a stream: its answer, and what is to come.
     ///
@@ -93,7 +93,7 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         method: &str,
         params: &RawValue,
-    ) -> impl Future<Output = Result<(Value, mpsc::Receiver<News>), RpcError>> + Send;
+    ) -> impl Future<Output = Result<(Box<RawValue>, mpsc::Receiver<News>), RpcError>> + Send;
 
     /// The daemon's figures as OpenMetrics text, `# EOF` included.
     fn metrics(&self) -> impl Future<Output = String> + Send;

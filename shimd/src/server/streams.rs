@@ -19,7 +19,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use shimd_api::event::EventRow;
 use shimd_api::rpc::{RpcError, code};
@@ -72,7 +71,7 @@ pub(super) async fn begin<H: Handler>(
     name: &str,
     params: &RawValue,
     mut work: Work,
-) -> Result<(Value, Stream), RpcError> {
+) -> Result<(Box<RawValue>, Stream), RpcError> {
     methods::find(name)?.check(params)?;
     if !work.becomes_stream() {
         let limit = shared.limits.streams;

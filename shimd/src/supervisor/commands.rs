@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use shimd_api::graph;
 use shimd_api::rpc::RpcError;
@@ -28,7 +28,7 @@ use crate::store::Store;
 /// Lines of a log that are given where the caller does not say.
 const LINES: usize = 100;
 
-pub(super) type Reply = oneshot::Sender<Result<Value, RpcError>>;
+pub(super) type Reply = oneshot::Sender<Result<Box<RawValue>, RpcError>>;
 
 /// One request.
 pub struct Command {
@@ -89,7 +89,7 @@ impl Handle {
         method: &str,
         params: &RawValue,
         progress: Option<mpsc::Sender<Progress>>,
-    ) -> Result<Value, RpcError> {
+    ) -> Result<Box<RawValue>, RpcError> {
         let (reply, answer) = oneshot::channel();
         let command = Command { method: method.to_owned(), params: params.to_owned(), progress, reply };
         let gone = || RpcError::internal("shimd is shutting down");
@@ -126,8 +126,8 @@ pub(super) fn parse<T: DeserializeOwned>(params: &RawValue) -> Result<T, RpcErro
     serde_json::from_str(text).map_err(|e| RpcError::invalid_params(e.to_string()))
 }
 
-pub(super) fn value(rows: impl serde::Serialize) -> Result<Value, RpcError> {
-    serde_json::to_value(rows).map_err(|e| RpcError::internal(e.to_string()))
+pub(super) fn value(rows: impl serde::Serialize) -> Result<Box<RawValue>, RpcError> {
+    to_raw_value(&rows).map_err(|e| RpcError::internal(e.to_string()))
 }
 
 impl Supervisor {
@@ -169,7 +169,7 @@ impl Supervisor {
     }
 
     /// The methods that only look, and answer at once.
-    fn look_up(&mut self, method: &str, given: &Names) -> Result<Value, RpcError> {
+    fn look_up(&mut self, method: &str, given: &Names) -> Result<Box<RawValue>, RpcError> {
         match method {
             "service.list" => {
                 let names = self.named_or_all(given)?;
@@ -181,7 +181,7 @@ impl Supervisor {
                 let service = self.service(&self.one(given)?)?;
                 let spec: Value = serde_json::from_str(&service.spec_json)
                     .map_err(|e| RpcError::internal(format!("the stored spec: {e}")))?;
-                Ok(json!({ "spec": spec, "spec_json": &*service.spec_json }))
+                value(json!({ "spec": spec, "spec_json": &*service.spec_json }))
             }
             "service.status" => {
                 let name = self.one(given)?;
@@ -368,7 +368,7 @@ impl Supervisor {
             // Nobody reads any more: nobody wants to know how it ended.
             let _ = out.send(end).await;
         });
-        let _ = reply.send(Ok((Value::Bool(true), stream)));
+        let _ = reply.send(Ok((RawValue::TRUE.to_owned(), stream)));
     }
 
     /// `socket.check`: what is true now, not what the last period saw.
@@ -477,6 +477,6 @@ impl Supervisor {
 }
 
 /// Answers; a client that has gone hears nothing, and nothing is lost by it.
-pub(super) fn answer(reply: Reply, result: Result<Value, RpcError>) {
+pub(super) fn answer(reply: Reply, result: Result<Box<RawValue>, RpcError>) {
     let _ = reply.send(result);
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use shimd_api::event::{EventDetail, EventKind, EventRow};
 use shimd_api::rpc::RpcError;
@@ -28,7 +27,7 @@ const WAITING: usize = 1024;
 const LIMIT: usize = 10_000;
 
 /// What a method that streams is answered with: the past, say, and the stream.
-pub type Following = Result<(Value, mpsc::Receiver<News>), RpcError>;
+pub type Following = Result<(Box<RawValue>, mpsc::Receiver<News>), RpcError>;
 
 /// Who follows, and the number of the next event.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::{ActionRow, ChangeRow, Progress, ProgressRow, RestartRow, Status};
 use tokio::sync::{mpsc, oneshot};
@@ -46,7 +46,7 @@ pub struct Waiter {
     items: Vec<Item>,
     progress: Option<mpsc::Sender<Progress>>,
     next_progress: Instant,
-    reply: Option<oneshot::Sender<Result<Value, RpcError>>>,
+    reply: Option<oneshot::Sender<Result<Box<RawValue>, RpcError>>>,
 }
 
 struct Item {
@@ -85,7 +85,7 @@ impl Waiter {
         shown: &[Arc<str>],
         services: &BTreeMap<Arc<str>, Service>,
         progress: Option<mpsc::Sender<Progress>>,
-        reply: oneshot::Sender<Result<Value, RpcError>>,
+        reply: oneshot::Sender<Result<Box<RawValue>, RpcError>>,
     ) -> Waiter {
         let began = Instant::now();
         // Nothing lasts longer than two whole attempts of each; a limit that is never met in good order.
@@ -183,7 +183,7 @@ impl Supervisor {
         }
     }
 
-    fn rows(&mut self, waiter: &Waiter, now: Instant) -> serde_json::Result<Value> {
+    fn rows(&mut self, waiter: &Waiter, now: Instant) -> serde_json::Result<Box<RawValue>> {
         let until = |i: &Item| i.settled.unwrap_or(now);
         let took = |i: &Item| nanos(until(i) - waiter.began);
         match waiter.kind {
@@ -198,16 +198,16 @@ impl Supervisor {
                         took: took(i),
                     })
                 };
-                serde_json::to_value(waiter.items.iter().filter_map(row).collect::<Vec<_>>())
+                to_raw_value(&waiter.items.iter().filter_map(row).collect::<Vec<_>>())
             }
             Kind::Restart { .. } => {
                 let rows: Vec<_> =
                     waiter.items.iter().map(|i| self.restart_row(waiter, i, until(i))).collect();
-                serde_json::to_value(rows)
+                to_raw_value(&rows)
             }
             Kind::Delete => {
                 let rows: Vec<_> = waiter.items.iter().map(|i| self.delete(&i.name)).collect();
-                serde_json::to_value(rows)
+                to_raw_value(&rows)
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use shimd::server::{ControlHandle, Endpoint, Handler, Limits, News, Server};
 use shimd_api::event::{EventDetail, EventKind, EventRow};
@@ -123,13 +123,17 @@ impl Drop for Under<'_> {
     }
 }
 
+fn raw(value: impl serde::Serialize) -> Box<RawValue> {
+    to_raw_value(&value).expect("plain JSON")
+}
+
 impl Handler for Fake {
     async fn call(
         &self,
         method: &str,
         params: &RawValue,
         progress: Option<mpsc::Sender<Progress>>,
-    ) -> Result<Value, RpcError> {
+    ) -> Result<Box<RawValue>, RpcError> {
         self.begun.send_modify(|count| *count += 1);
         let mut under = Under(self, false);
         let params: Value = serde_json::from_str(params.get()).expect("checked by the server");
@@ -152,8 +156,8 @@ impl Handler for Fake {
         under.1 = true;
         match name {
             "nobody" => Err(RpcError::unknown_service("nobody", "see proc list")),
-            "big" => Ok(json!("x".repeat(8 << 20))),
-            _ => Ok(json!({"method": method, "params": params, "progress": progress.is_some()})),
+            "big" => Ok(raw("x".repeat(8 << 20))),
+            _ => Ok(raw(json!({"method": method, "params": params, "progress": progress.is_some()}))),
         }
     }
 
@@ -161,7 +165,7 @@ impl Handler for Fake {
         &self,
         method: &str,
         params: &RawValue,
-    ) -> Result<(Value, mpsc::Receiver<News>), RpcError> {
+    ) -> Result<(Box<RawValue>, mpsc::Receiver<News>), RpcError> {
         assert!(["event.follow", "log.stream"].contains(&method), "{method}");
         let params: Value = serde_json::from_str(params.get()).expect("checked by the server");
         match params["name"].as_str() {
@@ -172,7 +176,7 @@ impl Handler for Fake {
         let (events, receiver) = mpsc::channel(BOUND);
         self.followed.send(events).expect("the fixture lives");
         let past: Vec<EventRow> = params["after"].as_u64().map(|id| event(id + 1)).into_iter().collect();
-        Ok((json!(past), receiver))
+        Ok((raw(past), receiver))
     }
 
     async fn metrics(&self) -> String {
