@@ -31,6 +31,17 @@ fn restart(world: &World, name: &str) -> Result<Value> {
     Ok(world.rpc("service.restart", json!({"name": name, "gapless": true}))?.only()?.clone())
 }
 
+/// The history tells that the new instance has taken over: the state is the same as before, and the process is not.
+fn took_over(world: &World, row: &Value) -> Result {
+    let (old, new) = (row.pid("old_pid")?, row.pid("new_pid")?);
+    let told = world.rpc("event.list", json!({"name": "web", "kinds": ["state"]}))?;
+    let detail = told.rows()?.last().map(|event| event.field("detail").clone()).unwrap_or_default();
+    let words = format!("took over from process {old} without a gap");
+    let as_told = detail["status"] == "running" && detail["was"] == "running" && detail["pid"] == new;
+    ensure!(as_told && detail["reason"] == words, "{detail}");
+    Ok(())
+}
+
 /// Runs `work` while clients connect, ask and close without a pause; gives how often they did. No failure is allowed.
 fn beside_clients(socket: &Path, clients: usize, work: impl FnOnce() -> Result) -> Result<usize> {
     let done = AtomicBool::new(false);
@@ -79,6 +90,7 @@ fn no_client_notices(world: &World) -> Result {
             ensure!(row.pid("new_pid")? != pid && !processes::alive(pid), "{row}");
             ensure!(row.field("health_reason").is_null() && row.int("ready_in")? > 0, "{row}");
             pid = row.pid("new_pid")?;
+            took_over(world, &row)?;
         }
         Ok(())
     })?;
@@ -87,7 +99,7 @@ fn no_client_notices(world: &World) -> Result {
     wait_until(SOON, "dead generations have left nothing", || {
         names(world, "web").is_ok_and(|names| names == [".rpc.sock.21", "rpc.sock"])
     })?;
-    // To the history nothing happened.
+    // To clients nothing happened.
     let rows = world.rpc("event.list", json!({"name": "web", "kinds": ["verdict"]}))?;
     let verdicts: Vec<_> =
         rows.rows()?.iter().map(|row| row.field("detail").text("verdict").unwrap_or("?")).collect();
@@ -248,6 +260,7 @@ fn activate_too(world: &World) -> Result {
             ensure!(row.text("outcome")? == "restarted" && row.pid("old_pid")? == pid, "{row}");
             ensure!(row.pid("new_pid")? != pid && !processes::alive(pid), "{row}");
             pid = row.pid("new_pid")?;
+            took_over(world, &row)?;
         }
         Ok(())
     })?;

@@ -181,8 +181,12 @@ impl Supervisor {
             (Some(Beside::Publishing), Some(Beside::Draining)) => {
                 service.times.serving = Some(Instant::now());
                 service.second.failed = None;
+                let old = service.second.instance.as_ref().map(|old| old.identity.pid);
                 self.store_listeners(name);
                 self.release_unwanted(name);
+                // Its state is the same as before, and it is another process.
+                let from = old.map(|pid| format!(" from process {pid}")).unwrap_or_default();
+                self.record_state(name, Some(&format!("took over{from} without a gap")));
             }
             (None, Some(Beside::Preparing)) => service.second.failed = None,
             _ => {}
