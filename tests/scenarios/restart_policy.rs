@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("restart_policy::delay_grows", &[Need::Daemon], delay_grows),
         scenario("restart_policy::never", &[Need::Daemon], never),
         scenario("restart_policy::on_failure_leaves_a_clean_exit", &[Need::Daemon], clean_exit),
+        scenario("restart_policy::into_the_background", &[Need::Daemon, Need::Nushell], into_the_background),
         scenario("restart_policy::always", &[Need::Daemon], always),
         scenario("restart_policy::killed_is_a_failure", &[Need::Daemon], killed),
         scenario("restart_policy::stop_during_backoff", &[Need::Daemon], stop_in_backoff),
@@ -101,6 +102,34 @@ fn clean_exit(world: &World) -> Result {
     holds_for(QUIET, "it is not started again", || Ok(starts(world) == 1))?;
     let row = world.service("svc")?;
     ensure!(row.text("status")? == "inactive", "an exit with 0 is no failure: {row}");
+    Ok(())
+}
+
+/// A program that puts itself into the background: its main process ends with 0, and its child, which has the listener, is
+/// ended too. Why is told by the state, and known until somebody acts, over the daemon's death too.
+fn into_the_background(world: &World) -> Result {
+    let restart = json!({"policy": "on-failure", "delay": "30ms"});
+    start(world, &spec(world, &["--child-holds", "--exit-after", "300"], restart))?;
+    let row = world.wait_status("svc", "inactive", SOON)?;
+    let told = row.text("health_reason")?.to_owned();
+    ensure!(told.contains("exited with status 0 and left process"), "its child too: {row}");
+    ensure!(told.contains("must be told to stay in the foreground"), "what to do: {row}");
+    wait_until(SOON, "its child is gone", || {
+        !world.processes().iter().any(|process| process.command.contains("__hold"))
+    })?;
+    let events = world.nu_json("proc events svc | where kind == state | last | get detail")?;
+    ensure!(events.text("status")? == "inactive" && events.text("reason")? == told, "{events}");
+    world.kill_daemon()?;
+    world.start_daemon()?;
+    ensure!(world.service("svc")?.text("health_reason")? == told, "the next daemon knows: {row}");
+    let stopped = world.nu_json("proc stop svc; proc list svc | get health_reason")?;
+    ensure!(stopped == json!([null]), "told to stop, it is down for that: {stopped}");
+    // An end without a child is just that.
+    let restart = json!({"policy": "on-failure", "delay": "30ms"});
+    world.register(&spec(world, &["--exit-after", "300"], restart))?;
+    world.rpc("service.start", json!({"name": "svc"}))?;
+    let row = world.wait_status("svc", "inactive", SOON)?;
+    ensure!(row.text("health_reason")?.ends_with("exited with status 0"), "{row}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::activation;
-use super::service::{CleanReport, Instance};
+use super::service::{CleanReport, Instance, Service};
 use super::socket::{Socket, declared};
 use super::sweep::{Sweep, SweepError};
 use super::{Message, Supervisor};
@@ -229,13 +229,8 @@ impl Supervisor {
                 Event::SpawnFailed { transient: transient || short }
             }
             Outcome::AdoptedExit(status) => {
-                let Some(instance) = &mut service.instance else { return };
-                instance.main_lives = false;
-                let pid = instance.identity.pid;
-                service.trouble = Some(match status {
-                    Some(status) => ended(pid, status),
-                    None => format!("process {pid} ended, its exit status is not known: it was adopted"),
-                });
+                let Some(pid) = service.instance.as_ref().map(|i| i.identity.pid) else { return };
+                main_ended(service, pid, status);
                 Event::Exited { success: status.is_some_and(|s| s.success()) }
             }
             Outcome::Drained => return,
@@ -312,18 +307,10 @@ impl Supervisor {
             return self.second_ended(name, ended(exit.pid, exit.status));
         }
         let Some(service) = self.services.get_mut(name) else { return };
-        let Some(instance) = &mut service.instance else { return };
-        instance.main_lives = false;
-        if !matches!(service.machine.phase, Phase::Stopping(_) | Phase::Killing(_)) {
-            let when = match (service.machine.phase, exit.status.success()) {
-                (Phase::Verifying, true) => {
-                    " before its sockets were ok; a program that puts itself in the background must be told to stay"
-                }
-                (Phase::Verifying, false) => " before its sockets were ok",
-                _ => "",
-            };
-            service.trouble = Some(format!("{}{when}", ended(exit.pid, exit.status)));
+        if service.instance.is_none() {
+            return;
         }
+        main_ended(service, exit.pid, Some(exit.status));
         self.queue.push_back((name.clone(), Event::Exited { success: exit.status.success() }));
     }
 }
@@ -346,6 +333,43 @@ fn ended(pid: i32, status: ExitStatus) -> String {
             Err(_) => format!("process {pid} was ended by signal {signal}"),
         },
         (None, None) => format!("process {pid} ended"),
+    }
+}
+
+/// The main process is gone: notes how, unless it was told to go. What it left is ended too: a program that puts itself in
+/// the background exits with status 0 and leaves its child.
+fn main_ended(service: &mut Service, pid: i32, status: Option<ExitStatus>) {
+    let Some(instance) = &mut service.instance else { return };
+    instance.main_lives = false;
+    if matches!(service.machine.phase, Phase::Stopping(_) | Phase::Killing(_)) {
+        return;
+    }
+    let Some(status) = status else {
+        service.trouble = Some(format!("process {pid} ended, its exit status is not known: it was adopted"));
+        return;
+    };
+    let unready = service.machine.phase == Phase::Verifying;
+    let left = if status.success() { left_by(pid, &instance.tree) } else { None };
+    let mut words = ended(pid, status);
+    if unready {
+        words += " before its sockets were ok";
+    }
+    if let Some(left) = &left {
+        words += &format!(" and left {left}, ended with it");
+    }
+    if left.is_some() || status.success() && unready {
+        words += "; a program that puts itself in the background must be told to stay in the foreground";
+    }
+    service.trouble = Some(words);
+}
+
+/// The processes that a main process left behind, in words.
+fn left_by(main: i32, tree: &Tree) -> Option<String> {
+    let pids: Vec<i32> = tree.pids_now().into_iter().filter(|pid| *pid != main).collect();
+    match pids.as_slice() {
+        [] => None,
+        [only] => Some(format!("process {only}")),
+        pids => Some(format!("{} processes", pids.len())),
     }
 }
 

@@ -213,10 +213,10 @@ impl Service {
         served || said_ready(self.live_spec(), self.notified, root)
     }
 
-    /// Why the service is not green, in words; `None` where it is.
+    /// Why the service is not green, in words; `None` where it is, and where it was told to stop.
     pub fn health_reason(&self, root: &std::path::Path) -> Option<String> {
         match self.machine.phase {
-            Phase::Running | Phase::Inactive => None,
+            Phase::Running => None,
             Phase::Impaired | Phase::Verifying | Phase::Publishing { .. } => {
                 self.unreached(root).or_else(|| self.trouble.clone())
             }

@@ -36,7 +36,10 @@ impl Supervisor {
         }
         let begins =
             matches!(service.machine.phase, Phase::Waiting { .. }) && !matches!(phase, Phase::Waiting { .. });
-        if begins || service.machine.phase == Phase::Inactive && phase != Phase::Inactive {
+        // Why it ended by itself stays known, until somebody starts it, stops it or tells it to forget.
+        let is_down = service.machine.phase == Phase::Inactive
+            && (service.machine.rest.is_none() || event == Event::ResetFailed);
+        if begins || is_down {
             service.trouble = None;
         }
         let now = service.machine.durable();
