@@ -91,6 +91,7 @@ mod soak;
 mod stop_many_in_order;
 mod stop_takes_the_whole_tree;
 mod stop_timeout_kills;
+mod streams_at_the_prompt;
 mod top;
 mod torture;
 mod unlink_under_listener;
@@ -143,6 +144,7 @@ fn main() -> ExitCode {
         soak::trials(),
         stop_takes_the_whole_tree::trials(),
         stop_timeout_kills::trials(),
+        streams_at_the_prompt::trials(),
         install::trials(),
         instance_surroundings::trials(),
         load_on_real_servers::trials(),

@@ -1,7 +1,7 @@
 //! The daemon, asked from a thread of its own, so that a key is answered at once however long an answer takes.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use nu_protocol::LabeledError;
@@ -29,13 +29,12 @@ pub enum News {
     Trouble(String),
 }
 
-/// The thread. Dropping it ends it, within the time of one request.
+/// The thread. Once this is dropped it ends by itself, within the time of one request: whoever leaves does not wait for it.
 pub struct Source {
     /// What it has to tell.
     pub news: Receiver<News>,
     acts: Sender<Act>,
     stop: Stop,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Source {
@@ -43,11 +42,10 @@ impl Source {
     pub fn start(reach: Reach, stop: &Stop) -> Source {
         let (told, news) = channel();
         let (acts, asked) = channel();
-        let thread = {
-            let stop = stop.clone();
-            thread::spawn(move || ask(&reach, &stop, &told, &asked))
-        };
-        Source { news, acts, stop: stop.clone(), thread: Some(thread) }
+        let source = Source { news, acts, stop: stop.clone() };
+        let stop = stop.clone();
+        thread::spawn(move || ask(&reach, &stop, &told, &asked));
+        source
     }
 
     /// Has a command carried out.
@@ -60,9 +58,6 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         self.stop.set();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
