@@ -71,7 +71,8 @@ impl Names {
     /// # Errors
     /// `proc::bad_input` labels the second name, or says how to name a service to `command`.
     pub fn only(self, command: &str, head: Span) -> Result<Spanned<String>, LabeledError> {
-        let names = self.required(command, head)?;
+        let each = format!("proc list | each {{ |row| {command} $row.name }}");
+        let names = self.named(command, head, &each)?;
         let given = names.len();
         let mut names = names.into_iter();
         match (names.next(), names.next()) {
@@ -79,8 +80,7 @@ impl Names {
             (_, second) => {
                 let found = if given == 0 { "none is named".into() } else { format!("{given} services") };
                 let span = second.map_or(head, |second| second.span);
-                let help =
-                    format!("{command} NAME; for each of many: ... | each {{ |row| {command} $row.name }}");
+                let help = format!("{command} NAME, or for each of them: {each}");
                 Err(error::bad_input(format!("{command} shows one service"), found, span, &help))
             }
         }
@@ -91,13 +91,18 @@ impl Names {
     /// # Errors
     /// `proc::bad_input` says how to name services to `command`.
     pub fn required(self, command: &str, head: Span) -> Result<Vec<Spanned<String>>, LabeledError> {
+        let all = format!("proc list | {command}");
+        self.named(command, head, &all)
+    }
+
+    fn named(self, command: &str, head: Span, all: &str) -> Result<Vec<Spanned<String>>, LabeledError> {
         match self {
             Names::Given(names) => Ok(names),
             Names::NotGiven => Err(error::bad_input(
                 format!("{command} needs the name of a service"),
                 "no name as argument, and nothing in the pipeline",
                 head,
-                &format!("{command} NAME, or for all of them: proc list | {command}"),
+                &format!("{command} NAME, or for all of them: {all}"),
             )),
         }
     }

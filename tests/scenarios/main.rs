@@ -37,6 +37,7 @@ mod foreign_listener_not_stolen;
 mod full_disk;
 mod guarded_from_cleaners;
 mod guide;
+mod help_names_the_next_command;
 mod hero_style_spec;
 mod history;
 mod home_that_cannot_be_used;
@@ -131,6 +132,7 @@ fn main() -> ExitCode {
         nu_new::trials(),
         nu_patterns::trials(),
         nu_spec::trials(),
+        help_names_the_next_command::trials(),
         hero_style_spec::trials(),
         home_that_cannot_be_used::trials(),
         unlink_under_listener::trials(),

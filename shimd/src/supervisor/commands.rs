@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock::{nanos, rfc3339};
 use super::events::Following;
+use super::near::nearest;
 use super::publish::is_gapless;
 use super::service::Service;
 use super::waiters::{Kind, Waiter};
@@ -211,9 +212,8 @@ impl Supervisor {
         self.services.get(name).ok_or_else(|| self.unknown(name))
     }
 
-    fn unknown(&self, name: &str) -> RpcError {
-        let near = self.services.keys().find(|k| k.contains(name) || name.contains(&***k));
-        let help = match (near, self.services.len()) {
+    pub(super) fn unknown(&self, name: &str) -> RpcError {
+        let help = match (nearest(name, self.services.keys()), self.services.len()) {
             (Some(near), _) => format!("did you mean {near}? proc list shows all"),
             (None, 0) => "no service is registered: proc register {name: …, exec: […]}".into(),
             (None, _) => "proc list shows the registered ones; proc register adds one".into(),
@@ -324,9 +324,8 @@ impl Supervisor {
                     "{name}: a gapless restart needs all sockets in the mode publish or activate, and one{running} is bind"
                 ),
             };
-            return Err(
-                RpcError::not_gapless(why, "restart it with proc restart --clean").of(name.to_string())
-            );
+            let help = format!("proc restart --clean {name}");
+            return Err(RpcError::not_gapless(why, help).of(name.to_string()));
         }
         Ok(())
     }

@@ -179,9 +179,13 @@ impl Supervisor {
             Ok(query) => query,
             Err(e) => return answer(reply, Err(e)),
         };
+        let known = self.known(&query);
         let rows = self.store.events(query);
         tokio::spawn(async move {
-            let rows = rows.await.map_err(|e| RpcError::internal(e.to_string()));
+            let rows = match known.await {
+                Ok(()) => rows.await.map_err(|e| RpcError::internal(e.to_string())),
+                Err(unknown) => Err(unknown),
+            };
             answer(reply, rows.and_then(commands::value));
         });
     }
@@ -195,6 +199,7 @@ impl Supervisor {
                 return;
             }
         };
+        let known = self.known(&query);
         let (out, stream) = mpsc::channel(WAITING);
         let (services, kinds) = (query.services.clone(), query.kinds.clone());
         self.events.followers.push(Follower { services, kinds, out, missed: 0 });
@@ -202,9 +207,10 @@ impl Supervisor {
         let last = self.events.last;
         let past = (query.since.is_some() || query.after.is_some()).then(|| self.store.events(query));
         tokio::spawn(async move {
-            let rows = match past {
-                Some(rows) => rows.await.map_err(|e| RpcError::internal(e.to_string())),
-                None => Ok(Vec::new()),
+            let rows = match (known.await, past) {
+                (Err(unknown), _) => Err(unknown),
+                (Ok(()), Some(rows)) => rows.await.map_err(|e| RpcError::internal(e.to_string())),
+                (Ok(()), None) => Ok(Vec::new()),
             };
             let rows = rows.and_then(|mut rows| {
                 rows.retain(|row| row.id <= last);
@@ -214,10 +220,31 @@ impl Supervisor {
         });
     }
 
+    /// Whether each of these is or was a service: the history outlives them, so a name that is no longer registered is asked
+    /// for in good faith, but one that nothing ever happened to is a slip.
+    fn known(&self, query: &EventQuery) -> impl Future<Output = Result<(), RpcError>> + use<> {
+        let gone = query.services.iter().filter(|name| !self.services.contains_key(name.as_str()));
+        let asked: Vec<_> = gone
+            .map(|name| {
+                let services = vec![name.clone()];
+                let any = EventQuery { services, since: None, after: None, kinds: Vec::new(), limit: 1 };
+                (self.unknown(name), self.store.events(any))
+            })
+            .collect();
+        async move {
+            for (unknown, events) in asked {
+                // A store that cannot be read says so by itself.
+                if events.await.is_ok_and(|events| events.is_empty()) {
+                    return Err(unknown);
+                }
+            }
+            Ok(())
+        }
+    }
+
     fn event_query(&self, params: &RawValue) -> Result<EventQuery, RpcError> {
         let asked: Asked = commands::parse(params)?;
         let services: Vec<String> = asked.name.into_iter().chain(asked.names.into_iter().flatten()).collect();
-        // The history outlives its services: a name that is no longer registered is asked for in good faith.
         let since = asked.since.map(|back| {
             let then = SystemTime::now().checked_sub(Duration::from_nanos(back));
             then.and_then(|then| then.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, nanos)

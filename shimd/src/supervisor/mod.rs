@@ -19,6 +19,7 @@ mod heal;
 mod healing;
 mod launch;
 mod log_files;
+mod near;
 pub(crate) mod patience;
 pub(crate) mod pins;
 pub(crate) mod prevention;
