@@ -16,6 +16,7 @@ mod live;
 mod log;
 mod look;
 mod managed;
+mod pace;
 mod place;
 mod plugin;
 mod progress;

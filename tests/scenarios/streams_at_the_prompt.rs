@@ -1,5 +1,5 @@
-//! A stream at the prompt: Ctrl-C ends it at once and leaves the shell usable, the daemon's side ends with its reader, and
-//! Nushell's collection of idle plugins leaves it alone while it is read.
+//! A stream at the prompt: it shows what has come, Ctrl-C ends it at once and leaves the shell usable, the daemon's side ends
+//! with its reader, and Nushell's collection of idle plugins leaves it alone while it is read.
 
 use libtest_mimic::Trial;
 use nix::sys::socket::SockType;
@@ -40,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("streams_at_the_prompt::ctrl_c_ends_each_at_once", &needs, ctrl_c),
         scenario("streams_at_the_prompt::end_with_their_reader", &needs, readers),
         scenario("streams_at_the_prompt::outlive_plugin_gc", &needs, gc),
+        scenario("streams_at_the_prompt::show_what_has_come", &needs, shown),
     ]
 }
 
@@ -162,5 +163,28 @@ fn gc(world: &World) -> Result {
         terminal.wait("the line", |screen| screen.contains("it came"))?;
         wait_until(SOON, "then it is idle, and is ended", || !is_there())?;
     }
+    Ok(())
+}
+
+/// What has come is seen, though nothing follows it: of the past, and of what happens.
+fn shown(world: &World) -> Result {
+    served(world)?;
+    let socket = world.socket("web", "rpc.sock");
+    let says = |words: &str| ask(&socket, SockType::Stream, &format!("say {words}"));
+    let mut terminal = prompt(world)?;
+    terminal.press("proc logs web --follow\r")?;
+    terminal.wait("the past", |screen| screen.contains("hello"))?;
+    for words in ["one-thing", "another", "the-third"] {
+        says(words)?;
+    }
+    terminal.wait("all that came in one go", |screen| screen.contains("the-third"))?;
+    let mut terminal = prompt(world)?;
+    terminal.press("proc socket-check --watch | select service socket verdict\r")?;
+    terminal.wait("how it is", |screen| screen.contains("web") && screen.contains("ok"))?;
+    fs::remove_file(&socket)?;
+    terminal.wait("what became of it", |screen| screen.contains("dangling"))?;
+    let mut terminal = prompt(world)?;
+    terminal.press("proc events --follow --limit 2 | get kind\r")?;
+    terminal.wait("what happened", |screen| screen.contains("state"))?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::flags::Flags;
 use crate::input::{Names, names_param};
 use crate::line::line;
 use crate::live::Live;
+use crate::pace::paced;
 use crate::plugin::Proc;
 use crate::signature::ServiceSignature;
 use crate::{follow, text, value};
@@ -36,8 +37,8 @@ impl PluginCommand for Events {
 applies: socket, path, verdict, status, was, lasted (how long it was that), reason, pid, and culprit, a record.
 
 With --follow new events come as they happen, until Ctrl-C; --since or --limit puts those of the past before them. A
-table shows a row only when the next one is there: --raw gives text instead, an event a line, each at once; on a
-terminal in colours, which $env.config.plugins.proc.colours sets."
+table on a terminal shows rows that come close together about a second later: --raw gives text instead, an event a line,
+each at once; on a terminal in colours, which $env.config.plugins.proc.colours sets."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -138,7 +139,7 @@ terminal in colours, which $env.config.plugins.proc.colours sets."
         })?;
         Ok(match raw {
             true => text::stream(live.map(move |event| event.map(&line)), &plugin.readers, head),
-            false => value::stream(live, head),
+            false => value::stream(paced(live, engine)?, head),
         })
     }
 }

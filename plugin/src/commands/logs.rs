@@ -10,6 +10,7 @@ use crate::flags::Flags;
 use crate::input::Names;
 use crate::live::Live;
 use crate::log::Log;
+use crate::pace::paced;
 use crate::plugin::Proc;
 use crate::signature::ServiceSignature;
 use crate::{text, value};
@@ -33,7 +34,7 @@ impl PluginCommand for Logs {
 written, to about 100 ms, and empty where shimd did not run then. Lines of out and err come in the order of their times.
 
 With --follow new lines come as they are written, until Ctrl-C, over restarts of the service and rotation of its log. A
-table shows a row only when the next one is there: --raw gives text instead, each line at once.
+table on a terminal shows lines that come close together about a second later: --raw gives text instead, each line at once.
 
 --raw gives the bytes as they were written. In a row, bytes that are not UTF-8 are replaced, and of a line over 64 KiB
 the beginning is given, and how long it is."
@@ -113,7 +114,7 @@ the beginning is given, and how long it is."
             }
             false => {
                 let live = Live::open(plugin, engine, |stop| Ok(Box::new(open(stop)?.rows())))?;
-                value::stream(live, head)
+                value::stream(paced(live, engine)?, head)
             }
         })
     }

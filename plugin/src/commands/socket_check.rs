@@ -15,6 +15,7 @@ use crate::flags::Flags;
 use crate::input::{Names, names_param};
 use crate::live::{Live, Source, merge};
 use crate::look::{self, System};
+use crate::pace::paced;
 use crate::plugin::Proc;
 use crate::signature::ServiceSignature;
 use crate::stop::Stop;
@@ -45,7 +46,7 @@ process listens there); stale (a file that nobody listens on); not-socket; absen
 
 With --watch a row for each change of verdict follows, as it happens, until Ctrl-C. Of services the daemon tells them; paths
 and --system are looked at twice a second, and a listener of --system that is in order again is a row with verdict ok. A
-table shows a row only when the next one is there: print each, to see it at once."
+table on a terminal shows rows that come close together about a second later."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -226,7 +227,7 @@ impl Wanted {
             Ok(merge(sources))
         };
         let live = Live::open(plugin, engine, open)?;
-        Ok(told(value::stream(live, head), &blind, head))
+        Ok(told(value::stream(paced(live, engine)?, head), &blind, head))
     }
 }
 
