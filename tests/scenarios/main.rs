@@ -45,6 +45,7 @@ mod install;
 mod instance_surroundings;
 mod kill_other_ends_holder;
 mod late_unlink_by_old_instance;
+mod listens_after_a_slow_reload;
 mod load_on_real_servers;
 mod logs;
 mod logs_followed;
@@ -139,6 +140,7 @@ fn main() -> ExitCode {
         values::trials(),
         verdict_history::trials(),
         late_unlink_by_old_instance::trials(),
+        listens_after_a_slow_reload::trials(),
         child_keeps_listener::trials(),
         kill_other_ends_holder::trials(),
         foreign_listener_not_stolen::trials(),

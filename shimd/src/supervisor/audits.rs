@@ -343,6 +343,9 @@ impl Supervisor {
             };
             let reason = reasons::reason(finding, &circumstances);
             socket.take(finding, reason, asked, service.current);
+            if finding.bound_not_listening && subject.lives {
+                socket.look_for_listen();
+            }
             if self.holds {
                 socket.hold();
             }

@@ -16,6 +16,10 @@ use super::reasons::Reason;
 use super::sweep::Past;
 use crate::sys::users;
 
+/// How soon a socket that is bound and does not listen yet is looked at again, and at the latest.
+const LISTENS_SOON: Duration = Duration::from_millis(1);
+const LISTENS_LATE: Duration = Duration::from_millis(200);
+
 /// A declared socket and what the last audit said of it.
 #[derive(Debug, Clone)]
 pub struct Socket {
@@ -118,6 +122,13 @@ impl Socket {
     pub fn is_news(&self, verdict: Verdict) -> bool {
         // The history is of the public name.
         !self.is_private() && self.spell.as_ref().is_none_or(|spell| spell.verdict != verdict.as_str())
+    }
+
+    /// It is bound, and listen() raises no event: looks again in a millisecond, then ever more rarely, since some never do.
+    pub fn look_for_listen(&mut self) {
+        let so_far = self.changed.map_or(Duration::ZERO, |at| at.elapsed());
+        let at = Instant::now() + (so_far / 4).clamp(LISTENS_SOON, LISTENS_LATE);
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
     }
 
     /// Takes an audit's finding. `asked`: an instant before its look.
