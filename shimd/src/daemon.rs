@@ -1,13 +1,16 @@
 //! `shimd run`: the parts put together, and taken apart again.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 use shimd_api::paths::{self, Home};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
+use socket_audit::{Auditor, Expect, Owner, Verdict};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -19,6 +22,8 @@ use crate::sys::{activation, clean, detach, folder, limits, lock, schedule};
 
 /// How `shimd run` ends when another daemon has the home.
 const ALREADY: u8 = 3;
+/// How long a killed daemon may still seem to listen: its lock may be free before its last descriptor is closed.
+const DYING: Duration = Duration::from_secs(1);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +34,10 @@ enum StartError {
     Folder(#[from] folder::FolderError),
     #[error(transparent)]
     Lock(#[from] lock::LockError),
+    #[error(
+        "{}: pid {pid} listens here, though the lock beside it was free: another shimd whose lock file was removed takes it anew within seconds; use that one, stop it, or set SHIMD_HOME to another folder", path.display()
+    )]
+    Served { path: PathBuf, pid: i32 },
     #[error(transparent)]
     Replace(#[from] ReplaceError),
     #[error(transparent)]
@@ -57,7 +66,8 @@ pub fn run(detached: bool, replacing: bool) -> ExitCode {
         Err(e) => {
             eprintln!("shimd: {e}");
             match e {
-                StartError::Lock(lock::LockError::Held { .. })
+                StartError::Served { .. }
+                | StartError::Lock(lock::LockError::Held { .. })
                 | StartError::Replace(ReplaceError::Turn(lock::LockError::Held { .. })) => {
                     ExitCode::from(ALREADY)
                 }
@@ -93,16 +103,22 @@ fn start(replacing: bool) -> Result<(), StartError> {
         .build()
         .map_err(StartError::Runtime)?;
     // One daemon a home: the lock says so, not a path that exists.
-    let (_lock, place) = if replacing {
+    let (lock, place) = if replacing {
         let _within = runtime.enter();
         replace::take(&home, &root)?
     } else {
         (replace::take_lock(&home)?, None)
     };
+    let lock = Arc::new(lock);
+    let control = home.control_socket();
+    if place.is_none()
+        && let Some(pid) = served_by(&control)
+    {
+        return Err(StartError::Served { path: control, pid });
+    }
     let (store, loaded) = Store::open(&home.database())?;
     let last = store.clone();
     let ended = runtime.block_on(async {
-        let control = home.control_socket();
         let server = match place {
             Some(place) => {
                 // What has no name is known by what it is bound to.
@@ -110,7 +126,7 @@ fn start(replacing: bool) -> Result<(), StartError> {
                 place.beside.into_server()?
             }
             None => {
-                // The lock is ours: whatever socket lies there belongs to a dead daemon.
+                // The lock is ours, and nobody listens: what lies there belongs to a dead daemon.
                 clean::remove_socket(&control, &|_| true)?;
                 Server::bind(&control)?
             }
@@ -118,8 +134,15 @@ fn start(replacing: bool) -> Result<(), StartError> {
         let most = Limits::default();
         let server = server.with_limits(Limits { clients: limits::clients(most.clients), ..most });
         let control = server.control();
-        let (supervisor, handle) =
-            Supervisor::build(Parts { home: home.clone(), root, store, loaded, control, inherited })?;
+        let (supervisor, handle) = Supervisor::build(Parts {
+            home: home.clone(),
+            lock: lock.clone(),
+            root,
+            store,
+            loaded,
+            control,
+            inherited,
+        })?;
         tracing::info!("shimd {} listens on {}", env!("CARGO_PKG_VERSION"), home.control_socket().display());
         let supervising = tokio::spawn(supervisor.run());
         tokio::spawn(end_at_signal(handle.clone()));
@@ -135,6 +158,25 @@ fn start(replacing: bool) -> Result<(), StartError> {
     // Nobody waited for the last events; a disk that hangs must not hold up the end.
     runtime.block_on(last.settled());
     ended
+}
+
+/// Who listens at the control socket's path, if anybody does. The home's lock proves that no daemon runs here only for as
+/// long as its file is not removed.
+fn served_by(control: &Path) -> Option<i32> {
+    // Where the kernel cannot be asked, the lock must do.
+    let mut auditor = Auditor::new().ok()?;
+    let until = Instant::now() + DYING;
+    loop {
+        let expect = Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(control) };
+        let finding = auditor.confirm(&expect);
+        let listens = finding.verdict == Verdict::Foreign && !finding.bound_not_listening;
+        let pid = finding.others.first().and_then(|party| party.pids.first().copied());
+        let pid = pid.filter(|pid| listens && *pid != std::process::id().cast_signed())?;
+        if Instant::now() > until {
+            return Some(pid);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// SIGTERM and SIGINT end the daemon; its services live on.

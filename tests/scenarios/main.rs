@@ -40,6 +40,7 @@ mod guide;
 mod help_names_the_next_command;
 mod hero_style_spec;
 mod history;
+mod home_goes_while_shimd_runs;
 mod home_that_cannot_be_used;
 mod install;
 mod instance_surroundings;
@@ -135,6 +136,7 @@ fn main() -> ExitCode {
         nu_spec::trials(),
         help_names_the_next_command::trials(),
         hero_style_spec::trials(),
+        home_goes_while_shimd_runs::trials(),
         home_that_cannot_be_used::trials(),
         unlink_under_listener::trials(),
         values::trials(),

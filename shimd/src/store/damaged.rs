@@ -69,27 +69,38 @@ pub(super) fn check(db: &Connection) -> Result<(), StoreError> {
     if said == "ok" { Ok(()) } else { Err(StoreError::Damaged(said)) }
 }
 
-/// Gives the database and its log names with the date; returns the database's. Both have two names before
+/// Moves the database and its log to names with the date; returns the database's. Both have two names before
 /// either loses its first, so that a crash in between tears nothing.
 ///
 /// # Errors
 /// What the file system says; the first names are there still.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = link_aside(path, "damaged", true)?;
+    for name in [with(path, "-wal"), with(path, "-shm"), path.to_owned()] {
+        present(fs::remove_file(name))?;
+    }
+    sync_folder(path)?;
+    Ok(aside)
+}
+
+/// Gives the database, and `its_log`, second names with the date and why they lie there; returns the database's.
+///
+/// # Errors
+/// What the file system says.
+pub(super) fn link_aside(path: &Path, why: &str, its_log: bool) -> io::Result<PathBuf> {
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
     let aside = (0..100)
         .map(|n| match n {
-            0 => with(path, &format!(".damaged-{date}")),
-            n => with(path, &format!(".damaged-{date}.{n}")),
+            0 => with(path, &format!(".{why}-{date}")),
+            n => with(path, &format!(".{why}-{date}.{n}")),
         })
         .find_map(|aside| match fs::hard_link(path, &aside) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => None,
             done => Some(done.map(|()| aside)),
         })
         .unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))?;
-    present(fs::hard_link(with(path, "-wal"), with(&aside, "-wal")))?;
-    sync_folder(path)?;
-    for name in [with(path, "-wal"), with(path, "-shm"), path.to_owned()] {
-        present(fs::remove_file(name))?;
+    if its_log {
+        present(fs::hard_link(with(path, "-wal"), with(&aside, "-wal")))?;
     }
     sync_folder(path)?;
     Ok(aside)
@@ -153,13 +164,13 @@ pub(super) fn with(path: &Path, end: &str) -> PathBuf {
 }
 
 /// What is not there need not be moved.
-fn present(done: io::Result<()>) -> io::Result<()> {
+pub(super) fn present(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }

@@ -14,6 +14,7 @@ mod event;
 mod load;
 mod look;
 mod lost;
+mod place;
 mod prune;
 mod queue;
 mod schema;
@@ -41,6 +42,7 @@ pub use write::{InstanceRecord, ListenerRecord, Write};
 use crate::sys::identity::boot_id;
 use crate::sys::schedule;
 use lost::Lost;
+use place::Place;
 use prune::{Limits, Pruner};
 use queue::Submitter;
 use thread::{Answer, Job, Writer};
@@ -119,6 +121,7 @@ pub enum StoreError {
 pub struct Store {
     jobs: Arc<Submitter>,
     lost: Arc<Lost>,
+    place: Arc<Place>,
     /// How many events may wait.
     queued: usize,
 }
@@ -174,11 +177,13 @@ impl Store {
         let lost = Arc::new(Lost::default());
         let (jobs, queue) = queue::queue();
         let (questions, asked) = mpsc::channel();
-        let path = path.to_owned();
-        start("store-read", move || thread::answer(&path, &asked))?;
-        let writer = Writer { db, lost: lost.clone(), pruner: Pruner::new(limits), questions };
+        let place = Arc::new(Place::of(path));
+        let read = place.clone();
+        start("store-read", move || thread::answer(&read, &asked))?;
+        let pruner = Pruner::new(limits);
+        let writer = Writer { db, lost: lost.clone(), place: place.clone(), pruner, questions };
         start("store", move || writer.run(&queue))?;
-        Ok((Store { jobs: Arc::new(jobs), lost, queued: limits.queued }, loaded))
+        Ok((Store { jobs: Arc::new(jobs), lost, place, queued: limits.queued }, loaded))
     }
 
     /// Queues a write. Writes are kept in the order in which they were submitted; only where the disk refuses
@@ -221,14 +226,26 @@ impl Store {
         async { rx.await.unwrap_or(Err(StoreError::Gone)) }
     }
 
+    /// Whether the files that are open are still those at their path: two lstat(2).
+    pub fn is_in_place(&self) -> bool {
+        self.place.is_in_place()
+    }
+
+    /// Has the database written anew at its path, from what is open. Only for who holds the home's lock. What fails is told
+    /// by [`trouble`](Store::trouble).
+    pub fn write_anew(&self) {
+        // A thread that is gone writes nothing more.
+        self.jobs.push(Job::Anew);
+    }
+
     /// How many events could not be kept since the store was opened.
     pub fn lost_events(&self) -> u64 {
         self.lost.count()
     }
 
-    /// For `shim.info`: that events are being lost, and why; `None` once they are kept again.
+    /// For `shim.info`: that the store or some events are being lost, and why; `None` once they are kept again.
     pub fn trouble(&self) -> Option<String> {
-        self.lost.trouble()
+        self.place.trouble().or_else(|| self.lost.trouble())
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::StoreError;
 use super::event::{self, EventQuery};
 use super::lost::Lost;
+use super::place::{Place, leave_the_log};
 use super::prune::{Pruner, STEP};
 use super::queue::Taker;
 use super::write::{Write, apply};
@@ -31,6 +32,8 @@ pub(super) enum Job {
     Write(Write, oneshot::Sender<Answer>),
     Read(Question),
     Flush(oneshot::Sender<Answer>),
+    /// The database has lost its place.
+    Anew,
 }
 
 impl Job {
@@ -44,6 +47,7 @@ impl Job {
 pub(super) struct Writer {
     pub db: Connection,
     pub lost: Arc<Lost>,
+    pub place: Arc<Place>,
     pub pruner: Pruner,
     pub questions: mpsc::Sender<Question>,
 }
@@ -54,8 +58,10 @@ impl Writer {
         while let Some(jobs) = queue.take(self.pruner.is_due()) {
             let (mut writes, mut answers) = (Vec::new(), Vec::new());
             let (mut reads, mut flushes) = (Vec::new(), Vec::new());
+            let mut anew = false;
             for job in jobs {
                 match job {
+                    Job::Anew => anew = true,
                     Job::Write(write, answer) => {
                         writes.push(write);
                         answers.push(answer);
@@ -63,6 +69,9 @@ impl Writer {
                     Job::Read(question) => reads.push(question),
                     Job::Flush(answer) => flushes.push(answer),
                 }
+            }
+            if anew {
+                self.place.write_anew(&mut self.db);
             }
             let events = writes.iter().filter(|w| w.is_history()).count();
             for (result, answer) in self.write(&writes).into_iter().zip(answers) {
@@ -144,10 +153,15 @@ fn commit(db: &mut Connection, writes: &[&Write]) -> rusqlite::Result<()> {
 }
 
 /// The second thread. It opens its connection at once, so that it needs no descriptor when these are short, and anew after
-/// an error.
-pub(super) fn answer(path: &Path, questions: &mpsc::Receiver<Question>) {
+/// an error, and when the database was written anew.
+pub(super) fn answer(place: &Place, questions: &mpsc::Receiver<Question>) {
+    let path = place.path();
+    let mut of = place.database();
     let mut kept: Option<Connection> = open_to_read(path).ok();
     while let Ok((query, rows)) = questions.recv() {
+        let now = place.database();
+        kept = kept.filter(|_| now == of);
+        of = now;
         let result = kept.take().map_or_else(|| open_to_read(path), Ok).and_then(|db| {
             let rows = event::list(&db, &query)?;
             kept = Some(db);
@@ -160,6 +174,7 @@ pub(super) fn answer(path: &Path, questions: &mpsc::Receiver<Question>) {
 fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     super::configure(&db)?;
+    leave_the_log(&db)?;
     // SQLite opens the log and its index with the first read.
     db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(db)

@@ -16,6 +16,8 @@ const TROUBLE: &str = "output";
 impl Supervisor {
     /// Its two files, standard output first.
     pub(super) fn log_files(&mut self, name: &Arc<str>, spec: &Spec) -> Result<(File, File), LogError> {
+        // What cannot be made is said by the open.
+        let _ = self.make_home();
         match self.logs.open(name, limits(spec)) {
             Err(e) if is_of_disk(&e) => {
                 let nowhere = || OpenOptions::new().write(true).open("/dev/null").ok();

@@ -17,6 +17,7 @@ pub(crate) mod ending;
 mod events;
 mod heal;
 mod healing;
+mod home;
 mod launch;
 mod log_files;
 mod near;
@@ -60,6 +61,7 @@ use crate::store::{Loaded, Store};
 use crate::sys::blame::{Blame, BlameError};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::identity::boot_id;
+use crate::sys::lock::HomeLock;
 use crate::sys::notify::{self, Notify};
 use crate::sys::reaper::{self, Exit};
 use crate::sys::template::Template;
@@ -163,6 +165,8 @@ pub struct Supervisor {
     control: Control,
     logs: Logs,
     home: Home,
+    /// Shared with whoever holds it until the last event is kept.
+    lock: Arc<HomeLock>,
     root: PathBuf,
     /// The home, short: in marks and cgroup names.
     tag: String,
@@ -178,6 +182,8 @@ pub struct Supervisor {
 pub struct Parts {
     /// The home, its folders made, its lock held.
     pub home: Home,
+    /// That lock.
+    pub lock: Arc<HomeLock>,
     /// Where sockets declared by a basename live.
     pub root: PathBuf,
     /// The store.
@@ -207,7 +213,7 @@ pub enum BuildError {
 impl Supervisor {
     /// Puts the parts together, within a tokio runtime; the store's services are found again when it runs.
     pub fn build(parts: Parts) -> Result<(Supervisor, Handle), BuildError> {
-        let Parts { home, root, store, loaded, control, inherited } = parts;
+        let Parts { home, lock, root, store, loaded, control, inherited } = parts;
         let (sender, inbox) = mpsc::unbounded_channel();
         let tag = tree::home_tag(&home.run);
         let mut troubles = BTreeMap::new();
@@ -255,6 +261,7 @@ impl Supervisor {
             logs: Logs::start(home.logs()),
             boot_id: boot_id().to_owned(),
             home,
+            lock,
             root,
             tag,
             began: Instant::now(),
@@ -373,6 +380,7 @@ impl Supervisor {
         }
         if now >= self.next_period {
             self.next_period = now + PERIOD;
+            self.mind_home();
             self.mind_control();
             self.renew_control_pin();
             self.mind_guards();

@@ -18,6 +18,7 @@ impl Supervisor {
                         self.blame_again(&folder);
                     }
                     if self.control.path().parent() == Some(&folder) {
+                        self.mind_home();
                         self.mind_control();
                     }
                     for service in self.folders.get(&folder).into_iter().flatten() {

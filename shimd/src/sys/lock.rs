@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -16,7 +17,7 @@ const TRIES: u32 = 100;
 #[derive(Debug)]
 pub struct HomeLock {
     path: PathBuf,
-    file: Flock<File>,
+    file: Mutex<Flock<File>>,
 }
 
 /// Why the lock could not be had.
@@ -89,7 +90,7 @@ impl HomeLock {
             }
             let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             write.map_err(failed("write the pid"))?;
-            return Ok(HomeLock { path: path.into(), file });
+            return Ok(HomeLock { path: path.into(), file: Mutex::new(file) });
         }
         Err(failed("lock the file")(io::Error::other("it is exchanged again and again")))
     }
@@ -97,7 +98,25 @@ impl HomeLock {
     /// Whether the locked file still lies at its path. Where it does not, another daemon can come up
     /// beside this one.
     pub fn still_ours(&self) -> bool {
-        lies_at(&self.file, &self.path)
+        lies_at(&self.file(), &self.path)
+    }
+
+    /// Takes the lock anew where its file is gone or is another: true if it had to. The folder must exist.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] where another daemon has come up meanwhile; [`LockError::Io`].
+    pub fn renew(&self) -> Result<bool, LockError> {
+        if self.still_ours() {
+            return Ok(false);
+        }
+        let new = HomeLock::take(&self.path)?;
+        *self.file() = new.file.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(true)
+    }
+
+    fn file(&self) -> MutexGuard<'_, Flock<File>> {
+        // Nothing panics while it is locked.
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,6 +163,12 @@ mod tests {
         let other = HomeLock::take(&path).unwrap();
         assert!(other.still_ours());
         assert!(!lock.still_ours());
+        assert!(matches!(lock.renew(), Err(LockError::Held { .. })), "another has it now");
+        drop(other);
+        assert!(lock.renew().unwrap());
+        assert!(lock.still_ours());
+        assert!(!lock.renew().unwrap());
+        assert!(matches!(HomeLock::take(&path), Err(LockError::Held { .. })));
     }
 
     /// Threads remove the file while others take the lock: the one that lies at the path is held once.

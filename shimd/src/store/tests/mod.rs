@@ -5,6 +5,7 @@ mod damaged;
 mod disk;
 mod history;
 mod migration;
+mod place;
 mod pruning;
 
 use std::path::{Path, PathBuf};
