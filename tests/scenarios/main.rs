@@ -35,6 +35,7 @@ mod fixture;
 mod foreign_listener_kinds;
 mod foreign_listener_not_stolen;
 mod full_disk;
+mod gapless_changes_the_mode;
 mod guarded_from_cleaners;
 mod guide;
 mod help_names_the_next_command;
@@ -202,6 +203,7 @@ fn main() -> ExitCode {
         after_boot::trials(),
         damaged_store::trials(),
         full_disk::trials(),
+        gapless_changes_the_mode::trials(),
         guarded_from_cleaners::trials(),
         guide::trials(),
         history::trials(),

@@ -27,7 +27,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn restart(world: &World, name: &str) -> Result<Value> {
+pub fn restart(world: &World, name: &str) -> Result<Value> {
     Ok(world.rpc("service.restart", json!({"name": name, "gapless": true}))?.only()?.clone())
 }
 
@@ -43,7 +43,7 @@ fn took_over(world: &World, row: &Value) -> Result {
 }
 
 /// Runs `work` while clients connect, ask and close without a pause; gives how often they did. No failure is allowed.
-fn beside_clients(socket: &Path, clients: usize, work: impl FnOnce() -> Result) -> Result<usize> {
+pub fn beside_clients(socket: &Path, clients: usize, work: impl FnOnce() -> Result) -> Result<usize> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let client = || -> Result<usize> {

@@ -128,6 +128,20 @@ impl Owners {
     }
 }
 
+/// The paths of a spec's sockets of the mode `publish`.
+fn published_paths(spec: &Spec, root: &Path) -> Vec<PathBuf> {
+    let published = spec.sockets.iter().filter(|socket| socket.mode == SocketMode::Publish);
+    published.map(|socket| spec.socket_path(root, socket)).collect()
+}
+
+/// The socket that an instance of `spec` would have to take over from one of `live`, which has bound it itself: two cannot
+/// have it at a time.
+pub fn taken_over<'a>(spec: &'a Spec, live: &Spec, root: &Path) -> Option<&'a SocketSpec> {
+    let published = published_paths(live, root);
+    let mut activated = spec.sockets.iter().filter(|socket| is_activated(socket));
+    activated.find(|socket| published.contains(&spec.socket_path(root, socket)))
+}
+
 /// Whether the daemon binds it.
 pub fn is_activated(socket: &SocketSpec) -> bool {
     socket.mode == SocketMode::Activate
@@ -148,6 +162,8 @@ struct Listener {
     wanted: Wanted,
     held: Option<Arc<Held>>,
     pin: Option<Arc<Pin>>,
+    /// The instance that serves has bound it, and put its own socket there.
+    published: bool,
     /// Why none is held, though there was one.
     missed: Option<String>,
 }
@@ -163,6 +179,16 @@ pub fn prepare(mut plan: Plan) -> (CleanReport, Result<(), SweepError>) {
         Ok(both) => both,
         Err(e) => return (CleanReport::default(), Err(e.into())),
     };
+    // The way to the path would be over the instance that serves.
+    if let Some(want) = plan.wants.iter().find(|want| plan.beside && want.published) {
+        let source = activation::BindError::InUse {
+            path: want.wanted.path.clone(),
+            what: "the instance that serves has this socket in the mode publish".into(),
+            fix: "restart it without --gapless",
+        };
+        let error = SweepError::Listener { field: want.field.clone(), source };
+        return (CleanReport::default(), Err(error));
+    }
     let (mut held, mut fit) = (Vec::new(), Vec::new());
     for want in &mut plan.wants {
         let Some(old) = &want.held else { continue };
@@ -270,6 +296,7 @@ impl Supervisor {
         let none = Vec::new();
         let Some(service) = self.services.get(name) else { return Plan { sweep, wants: none, beside } };
         let spec = service.spec.clone();
+        let published = published_paths(service.live_spec(), &self.root);
         let sockets = spec.sockets.iter().enumerate().filter(|(_, socket)| is_activated(socket));
         let wants = sockets.map(|(i, socket)| {
             let path = spec.socket_path(&self.root, socket);
@@ -279,6 +306,7 @@ impl Supervisor {
                 declared: socket.path.clone(),
                 held: self.activation.held(name, &path).cloned(),
                 pin: pinned.and_then(|s| s.care.pin.clone()),
+                published: published.contains(&path),
                 missed: self.activation.missed.get(&(name.clone(), path.clone())).cloned(),
                 wanted: activation::wanted(&spec, socket, path, owner_of(&spec)),
             }

@@ -14,6 +14,7 @@ use shimd_api::wire::{InstanceRow, Progress, ServiceRow, ShimInfo, SocketRow, St
 use socket_audit::Expect;
 use tokio::sync::{mpsc, oneshot};
 
+use super::activation::taken_over;
 use super::clock::{nanos, rfc3339};
 use super::events::Following;
 use super::near::nearest;
@@ -315,7 +316,16 @@ impl Supervisor {
         for name in self.named_or_all(given)? {
             let service = self.service(&name)?;
             if is_gapless(&service.spec) && is_gapless(service.live_spec()) {
-                continue;
+                let Some(socket) = taken_over(&service.spec, service.live_spec(), &self.root) else {
+                    continue;
+                };
+                let why = format!(
+                    "{name}: {} has become activate, and the instance that runs has bound it (publish)",
+                    socket.path
+                );
+                return Err(
+                    RpcError::not_gapless(why, "restart it once without --gapless").of(name.to_string())
+                );
             }
             let running = if is_gapless(&service.spec) { " of the instance that runs" } else { "" };
             let why = match service.spec.sockets.is_empty() {

@@ -3,8 +3,8 @@
 //!
 //! An accepted connection bears its listener's inode for as long as it lives, and each generation's listener has one of
 //! its own: so the kernel tells an old one's connections from the new one's, whoever's process has them. An `activate`
-//! socket is shared by both, so there is nothing to wait for: what waits in its queue is the new instance's as well, and
-//! what the old one has accepted it ends as its stop signal lets it.
+//! socket that is shared by both is not waited for: what waits in its queue is the new instance's as well, and what the old one
+//! has accepted it ends as its stop signal lets it. One that the new instance has in the mode `publish` is the old one's alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use socket_audit::{AuditError, Auditor, Diag, Expect, ListenerId, Owner, Vfs};
 
 use super::Supervisor;
 use super::effects::Outcome;
+use super::socket::Socket;
 
 /// A client that has found the old socket by the public name, just before this led elsewhere, connects within.
 const GRACE: Duration = Duration::from_millis(50);
@@ -31,13 +32,17 @@ struct Old {
 impl Supervisor {
     /// Waits beside the task until nobody needs the second instance.
     pub(super) fn drain(&mut self, name: &Arc<str>) {
-        let Some(instance) = self.services.get(name).and_then(|s| s.second.instance.as_ref()) else { return };
+        let Some(service) = self.services.get(name) else { return };
+        let Some(instance) = &service.second.instance else { return };
         let generation = instance.generation;
         let pids = instance.tree.pids_now();
-        let sockets = self.services.get(name).map(|s| s.second.sockets.as_slice()).unwrap_or_default();
-        let own = |s: &super::socket::Socket| Some(s.own.as_ref()?.path.clone());
+        let sockets = &service.second.sockets;
+        let shared = |s: &Socket| {
+            s.own.is_none() && service.sockets.iter().any(|new| new.own.is_none() && new.path == s.path)
+        };
+        let own = |s: &Socket| Some(s.own.as_ref()?.path.clone());
         let paths: Vec<_> = sockets.iter().filter_map(own).collect();
-        let known: Vec<_> = sockets.iter().filter(|s| s.own.is_some()).filter_map(|s| s.known).collect();
+        let known: Vec<_> = sockets.iter().filter(|s| !shared(s)).filter_map(|s| s.known).collect();
         let limit = instance.spec.stop.timeout;
         self.effect(name, generation, async move {
             // A limit only for the task: the machine has gone on by then.
