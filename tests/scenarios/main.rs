@@ -30,6 +30,7 @@ mod damaged_store;
 mod depends_on;
 mod disk_fails_under_the_home;
 mod documents;
+mod dropped_sockets_leave_nothing;
 mod errors_catalogue;
 mod fixture;
 mod foreign_listener_kinds;
@@ -121,6 +122,7 @@ fn main() -> ExitCode {
     }
     let trials: Vec<Trial> = [
         disk_fails_under_the_home::trials(),
+        dropped_sockets_leave_nothing::trials(),
         documents::trials(),
         errors_catalogue::trials(),
         fixture::trials(),

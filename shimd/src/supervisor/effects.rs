@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::activation;
+use super::publish::remove_dead;
 use super::service::{CleanReport, Instance, Service};
 use super::socket::{Socket, declared};
 use super::sweep::{Sweep, SweepError};
@@ -271,6 +272,12 @@ impl Supervisor {
         if !matches!(service.machine.phase, Phase::Stopping(Next::Again) | Phase::Killing(Next::Again)) {
             service.drop_witnesses();
         }
+        // The clean before the next one knows only what that declares.
+        let paths: Vec<_> =
+            service.spec.sockets.iter().map(|socket| service.spec.socket_path(&self.root, socket)).collect();
+        let dropped = service.sockets.iter().filter(|s| !paths.contains(&s.path));
+        let names = dropped.filter_map(|s| Some([s.own.as_ref()?.path.clone(), s.path.clone()]));
+        remove_dead(names.flatten().collect());
         drop_cgroup(instance.tree);
         // Nobody waits for it: of an instance that the store still names, a recovery finds that it has ended.
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };

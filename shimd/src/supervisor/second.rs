@@ -149,7 +149,7 @@ impl Supervisor {
         std::mem::swap(sockets, &mut second.sockets);
         std::mem::swap(notified, &mut second.notified);
         std::mem::swap(&mut times.spawned, &mut second.spawned);
-        for socket in sockets {
+        for socket in sockets.iter_mut() {
             let Some(old) = second.sockets.iter_mut().find(|old| old.path == socket.path) else { continue };
             if socket.own.is_none() && old.own.is_none() {
                 // One of the mode `activate` is the same for both.
@@ -161,8 +161,15 @@ impl Supervisor {
                 (socket.spell, socket.care) = (old.spell.clone(), old.care.of_the_next());
             }
         }
-        // What is left of the pins are those of listeners that go on: the other has them now.
-        second.sockets.iter_mut().for_each(|s| s.care.pin = None);
+        // What is left of the pins are those of listeners that go on: the other has them now, unless its spec has dropped them.
+        for old in &mut second.sockets {
+            let pin = old.care.pin.take();
+            if !sockets.iter().any(|socket| socket.path == old.path)
+                && let Some(pin) = pin.and_then(Arc::into_inner)
+            {
+                pin.remove();
+            }
+        }
         // One that is being spawned is the last generation.
         service.current = service.instance.as_ref().map_or(service.generation, |i| i.generation);
         self.watch_changed = true;
@@ -208,9 +215,10 @@ impl Supervisor {
         }
         // A dead socket's file may be removed and its file system unmounted.
         let rests = matches!(service.machine.phase, Phase::Inactive | Phase::Failed | Phase::Backoff);
+        let declared: Vec<_> = service.sockets.iter().map(|s| s.path.clone()).collect();
         let names = |s: Socket| {
-            // With no other instance there or on its way, the public name may be this one's.
-            let public = rests.then_some(s.path);
+            // With no other instance there or on its way, or none that has such a socket, the public name may be this one's.
+            let public = (rests || !declared.contains(&s.path)).then_some(s.path);
             s.own.into_iter().flat_map(move |own| [Some(own.path), public.clone()]).flatten()
         };
         remove_dead(std::mem::take(&mut second.sockets).into_iter().flat_map(names).collect());
