@@ -104,6 +104,7 @@ mod values;
 mod verdict_history;
 mod without_events;
 mod wrap_beneath_supervisors;
+mod wrap_ends_what_is_deep;
 mod wrap_foreign_refused;
 mod wrap_forwards_signals_and_status;
 mod wrap_heals;
@@ -219,6 +220,7 @@ fn main() -> ExitCode {
         bad_input_pipeline::trials(),
         bad_input_wire::trials(),
         wrap_heals::trials(),
+        wrap_ends_what_is_deep::trials(),
         wrap_forwards_signals_and_status::trials(),
         wrap_killed_takes_service::trials(),
         wrap_foreign_refused::trials(),

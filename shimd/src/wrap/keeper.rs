@@ -19,7 +19,7 @@
 mod channel;
 mod spawn;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,8 @@ struct Keeping<'a> {
     successor: Option<i32>,
     /// When each signal came last.
     came: HashMap<i32, Instant>,
+    /// The signal for all that the main process has left, and who has it: whose parent ends of it becomes our child next.
+    rest: Option<(i32, HashSet<i32>)>,
     /// Empty was said, and nothing was spawned since.
     empty: bool,
 }
@@ -69,8 +71,9 @@ fn run(plan: &Plan, inherited: &Inherited, notify: Option<&str>, channel: OwnedF
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let wire = Wire::new(channel);
     let came = HashMap::new();
+    let (main, successor, rest) = (None, None, None);
     let mut keeping =
-        Keeping { plan, inherited, notify, wire, signals, main: None, successor: None, came, empty: true };
+        Keeping { plan, inherited, notify, wire, signals, main, successor, came, rest, empty: true };
     while keeping.turn()? {}
     keeping.kill_all();
     Ok(())
@@ -108,13 +111,14 @@ impl Keeping<'_> {
         }
         if child {
             self.reap_all();
+            self.signal_rest();
         }
     }
 
     fn obey(&mut self, order: Order) -> Result<(), Errno> {
         match order {
             Order::Spawn { generation } => {
-                self.successor = None;
+                (self.successor, self.rest) = (None, None);
                 match spawn::spawn(self.plan, generation, self.inherited, self.notify) {
                     Ok(service) => {
                         self.empty = false;
@@ -139,9 +143,8 @@ impl Keeping<'_> {
                 Ok(())
             }
             Order::SignalRest { signal } => {
-                for child in children() {
-                    signal_child(child, signal);
-                }
+                self.rest = Some((signal, HashSet::new()));
+                self.signal_rest();
                 self.reap_all();
                 Ok(())
             }
@@ -152,6 +155,18 @@ impl Keeping<'_> {
             Order::Main { pid } => {
                 self.successor = self.main.as_ref().is_some_and(|main| main.pid() != pid).then_some(pid);
                 Ok(())
+            }
+        }
+    }
+
+    /// Signals those of our children that have not had it yet.
+    fn signal_rest(&mut self) {
+        let Some((signal, told)) = &mut self.rest else { return };
+        let children = children();
+        told.retain(|pid| children.contains(pid));
+        for child in children {
+            if told.insert(child) {
+                signal_child(child, *signal);
             }
         }
     }
