@@ -18,6 +18,7 @@ mod bind_mount_of_old_inode;
 mod bind_mount_of_same_file;
 mod bound_before_it_listens;
 mod bound_by_relative_name;
+mod bound_where_only_it_sees;
 mod child_left_by_killed_main;
 mod client_library_cleans_up;
 mod clients_by_group;
@@ -39,6 +40,7 @@ mod folder_renamed_and_back;
 mod folder_swapped_for_new;
 mod found_and_deleted_by_age;
 mod hard_linked_back;
+mod held_by_a_debugger;
 mod in_own_mount_namespace;
 mod in_own_network_namespace;
 mod inode_number_comes_again;
@@ -146,6 +148,7 @@ faults! {
     hard_linked_back,
     other_link_removed,
     stopped_with_client_waiting,
+    held_by_a_debugger,
     accept_loop_deadlocked,
     backlog_full,
     slow_server_falls_behind,
@@ -163,6 +166,7 @@ faults! {
     closed_and_not_removed,
     closed_and_removed_by_service,
     never_bound,
+    bound_where_only_it_sees,
     abstract_socket_closed,
     orphan_keeps_the_listener,
     descriptor_passed_to_stranger,

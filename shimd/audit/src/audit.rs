@@ -414,7 +414,12 @@ fn fate(
         Some(witness) => cause(&expect.path, &witness, mounts),
         // What lies in its place says more than a guess.
         None if verdict == Verdict::Replaced => None,
-        None => guess(&expect.path, away.vfs?, mounts),
+        None => match guess(&expect.path, away.vfs?, mounts) {
+            Some(Cause::Unmounted) if holder.is_some_and(|holder| same_view(holder.pid) == Some(false)) => {
+                Some(Cause::OwnMount)
+            }
+            guessed => guessed,
+        },
     }
 }
 

@@ -11,6 +11,7 @@
 //! | at another path, same name | its folder is another, or gone | the folder was moved |
 //! | at another path | else | renamed |
 //! | unknown: nothing was kept, and the listener may not be asked | its folder is on another file system | mounted over, or unmounted |
+//! | unknown | the same, in no tree but that of its process's mount namespace | bound where only that sees it |
 //! | unknown | its folder is gone | the folder was removed or moved |
 //! | unknown | else nothing lies there | removed or renamed |
 
@@ -40,6 +41,8 @@ pub enum Cause {
     },
     /// Its file system was taken out of the tree.
     Unmounted,
+    /// It was bound on a file system that only its process's mount namespace has.
+    OwnMount,
     /// Its folder is not there any more.
     FolderLost,
     /// It is not in its folder any more.
@@ -57,6 +60,9 @@ impl std::fmt::Display for Cause {
                 write!(f, "mounted over by a {kind} mount at {}", at.display())
             }
             Cause::Unmounted => f.write_str("unmounted"),
+            Cause::OwnMount => f.write_str(
+                "bound on a file system that only its process sees, in a mount namespace of its own",
+            ),
             Cause::FolderLost => f.write_str("its folder was removed or moved"),
             Cause::Lost => f.write_str("removed or renamed"),
         }

@@ -61,10 +61,19 @@ pub fn groups(pid: i32) -> Vec<u32> {
 
 /// Whether a process is stopped: by SIGSTOP, by a terminal, or by a debugger. Every user may know.
 pub fn is_stopped(pid: i32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    matches!(state(pid), Some(b'T' | b't'))
+}
+
+/// Whether a process is stopped by a debugger: SIGCONT does not wake it then.
+pub(crate) fn is_traced(pid: i32) -> bool {
+    state(pid) == Some(b't')
+}
+
+/// The state's letter, of proc_pid_stat(5).
+fn state(pid: i32) -> Option<u8> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The name before it is in parentheses, and may hold some.
-    let state = stat.rsplitn(2, |byte| *byte == b')').next().unwrap_or_default().trim_ascii_start();
-    matches!(state.first(), Some(b'T' | b't'))
+    stat.rsplitn(2, |byte| *byte == b')').next()?.trim_ascii_start().first().copied()
 }
 
 /// Whether none of a listener's holders can accept, there being some: all are stopped, init left aside, which holds

@@ -7,7 +7,7 @@ use crate::audit::{Expect, Owner, Party};
 use crate::cause::Cause;
 use crate::dentry::DentryKind;
 use crate::inquiry::Case;
-use crate::procfs::{Process, is_stopped};
+use crate::procfs::{Process, is_stopped, is_traced};
 use crate::reach::{group_name, user_name};
 use crate::verdict::{At, Away, QueueState, Stage, There, Verdict};
 
@@ -89,7 +89,10 @@ fn why(
 fn wedged(case: &Case, own: &str, holder: Option<&Process>) -> String {
     let (pending, backlog) = case.own().map_or((0, 0), |own| (own.pending, own.backlog));
     let wait = waiting(pending as usize);
-    let stopped = || format!("and {own} is stopped (SIGSTOP; SIGCONT wakes it)");
+    let stopped = || match holder.is_some_and(|holder| is_traced(holder.pid)) {
+        true => format!("and {own} is stopped by a debugger"),
+        false => format!("and {own} is stopped (SIGSTOP; SIGCONT wakes it)"),
+    };
     if case.facts.queue == QueueState::Stopped {
         return format!("{wait} {}", stopped());
     }
@@ -101,8 +104,11 @@ fn wedged(case: &Case, own: &str, holder: Option<&Process>) -> String {
 /// Why a service is `wedged` by a [`crate::Flow::Stuck`]: how many wait, for how long the oldest has, and for whom.
 pub fn wedged_reason(waiting_now: usize, oldest: Duration, holder: Option<&Process>) -> String {
     let whom = holder.map_or_else(|| "the service".to_owned(), Process::to_string);
-    let stopped =
-        if holder.is_some_and(|holder| is_stopped(holder.pid)) { ", it is stopped (SIGSTOP)" } else { "" };
+    let stopped = match holder.map(|holder| holder.pid) {
+        Some(pid) if is_traced(pid) => ", it is stopped by a debugger",
+        Some(pid) if is_stopped(pid) => ", it is stopped (SIGSTOP)",
+        _ => "",
+    };
     format!("{}, the oldest for {}, and {whom} accepts none{stopped}", waiting(waiting_now), duration(oldest))
 }
 

@@ -61,7 +61,11 @@ impl FolderProblem {
                 "name a folder of your own (SHIMD_HOME), or give it to that user"
             }
             FolderProblem::Refused { errno, .. } => match errno {
-                Errno::EACCES | Errno::EPERM => "give the daemon's user write permission here",
+                Errno::EACCES => "give the daemon's user write permission here",
+                // access(2) says so of an immutable folder, to root as well.
+                Errno::EPERM => {
+                    "give the daemon's user write permission here, or take its immutable flag away (lsattr -d, chattr -i)"
+                }
                 Errno::EROFS => "remount the file system for writing, or name another folder",
                 Errno::ENOSPC | Errno::EDQUOT => "free some space on this file system",
                 Errno::ENAMETOOLONG => "name a shorter path",
