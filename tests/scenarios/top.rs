@@ -1,6 +1,7 @@
 //! `proc top` in a terminal: what it shows, what its keys do, and how it leaves.
 
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use scenarios::terminal::Terminal;
 use scenarios::{Need, Result, World, ensure, processes, scenario, specs, wait_until};
 use serde_json::json;
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
 const CTRL_C: &str = "\x03";
+/// What leaving may take, on a busy machine: less than a daemon's deadline.
+const LEAVES: Duration = Duration::from_secs(2);
 
 pub fn trials() -> Vec<Trial> {
     let needs = [Need::Daemon, Need::Nushell, Need::Program("setsid")];
@@ -16,7 +19,9 @@ pub fn trials() -> Vec<Trial> {
         scenario("top::shows_and_does", &needs, shows),
         scenario("top::leaves_at_ctrl_c", &needs, leaves),
         scenario("top::any_size", &needs, sizes),
+        scenario("top::resized_while_it_shows", &needs, resized),
         scenario("top::outlives_the_daemon", &needs, outlives),
+        scenario("top::leaves_a_daemon_that_hangs", &needs, hangs),
         scenario("top::needs_a_terminal_and_a_daemon", &needs, refused),
     ]
 }
@@ -88,6 +93,56 @@ fn sizes(world: &World) -> Result {
     Ok(())
 }
 
+fn resized(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    let mut terminal = open(world, 24, 80)?;
+    terminal.wait("it shows", |screen| screen.contains("sockets uptime") && screen.contains("x stop"))?;
+    for (rows, columns) in [(24, 20), (4, 40), (10, 120), (24, 80)] {
+        terminal.resize(world, rows, columns)?;
+        let wide = columns >= 80;
+        terminal.wait(&format!("{rows} by {columns}"), |screen| {
+            let lines: Vec<&str> = screen.lines().collect();
+            let all = screen.contains("proc top") && screen.contains("web") && screen.contains("running");
+            // The keys are in the last line of the new size, the columns those that have room.
+            lines.len() == usize::from(rows)
+                && lines.last().is_some_and(|last| last.contains("q leave"))
+                && all
+                && screen.contains("uptime") == wide
+        })?;
+    }
+    terminal.press("q")?;
+    ensure!(terminal.ended()?.success() && terminal.is_clean()?, "a clean end");
+    Ok(())
+}
+
+fn hangs(world: &World) -> Result {
+    let daemon = world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    for key in ["q", "\x1b", CTRL_C] {
+        let mut terminal = open(world, 24, 80)?;
+        terminal.wait("it shows", |screen| screen.contains("1 running"))?;
+        processes::signal(daemon, Signal::SIGSTOP);
+        let left = wait_until(SOON, "it is stopped", || processes::stopped(daemon))
+            .and_then(|()| {
+                terminal.press("ry")?;
+                terminal.wait("a command under way", |screen| screen.contains("restart --clean web …"))
+            })
+            .and_then(|_| {
+                let start = Instant::now();
+                terminal.press(key)?;
+                terminal.ended()?;
+                Ok(start.elapsed())
+            });
+        processes::signal(daemon, Signal::SIGCONT);
+        let left = left?;
+        world.note(format!("left {left:?} after {key:?}"));
+        ensure!(left < LEAVES && terminal.is_clean()?, "{key:?}: it took {left:?}");
+        world.wait_status("web", "running", SOON)?;
+    }
+    Ok(())
+}
+
 fn outlives(world: &World) -> Result {
     world.start_daemon()?;
     world.up(&specs::unixd(world, "web", &[]))?;
@@ -99,6 +154,16 @@ fn outlives(world: &World) -> Result {
     terminal.wait("it goes on", |screen| screen.contains(&format!("(pid {daemon})")))?;
     terminal.press("\x1b")?;
     ensure!(terminal.ended()?.success() && terminal.is_clean()?, "a clean end");
+    // And while there is none.
+    let mut terminal = open(world, 24, 80)?;
+    terminal.wait("it shows", |screen| screen.contains("1 running"))?;
+    world.kill_daemon()?;
+    terminal.wait("it says so", |screen| screen.contains("no shimd"))?;
+    terminal.press(CTRL_C)?;
+    terminal.ended()?;
+    ensure!(terminal.is_clean()?, "the terminal is as it was");
+    // The service lives on: somebody has to end it.
+    world.start_daemon()?;
     Ok(())
 }
 

@@ -80,6 +80,21 @@ impl Terminal {
         Ok(self.master.write_all(keys.as_bytes())?)
     }
 
+    /// Makes it of another size: the program in it is told.
+    ///
+    /// # Errors
+    /// A size of 0; no stty(1).
+    pub fn resize(&self, world: &World, rows: u16, columns: u16) -> Result {
+        let sizes = (NonZero::new(rows).context("no rows")?, NonZero::new(columns).context("no columns")?);
+        // The screen first: what the program draws for the new size is not to meet the old one.
+        locked(&self.parser).screen_mut().set_size(sizes.0, sizes.1);
+        let mut stty = world.command("stty");
+        stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
+        let status = stty.stdin(self.slave.try_clone()?).status().context("cannot start stty")?;
+        crate::ensure!(status.success(), "stty: {status}");
+        Ok(())
+    }
+
     /// What is on the screen.
     pub fn screen(&self) -> String {
         locked(&self.parser).screen().contents()
