@@ -27,6 +27,7 @@ mod config;
 mod control_socket;
 mod daemon_missing;
 mod damaged_store;
+mod dead_main_is_not_named;
 mod depends_on;
 mod disk_fails_under_the_home;
 mod documents;
@@ -170,6 +171,7 @@ fn main() -> ExitCode {
         progress::trials(),
         publish::trials(),
         publish_gapless::trials(),
+        dead_main_is_not_named::trials(),
         depends_on::trials(),
         notify_and_marker::trials(),
         sigkill_daemon_adopts::trials(),

@@ -84,7 +84,10 @@ impl Place {
                 let told = format!(
                     "{path} was removed or replaced, and cannot be written anew: {e}; what is registered now is lost with this daemon"
                 );
-                tracing::error!("{told}");
+                // It is tried each period, and said once.
+                if self.trouble().as_ref() != Some(&told) {
+                    tracing::error!("{told}");
+                }
                 Some(told)
             }
         };

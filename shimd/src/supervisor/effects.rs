@@ -232,6 +232,7 @@ impl Supervisor {
             Outcome::AdoptedExit(status) => {
                 let Some(pid) = service.instance.as_ref().map(|i| i.identity.pid) else { return };
                 main_ended(service, pid, status);
+                self.dirty.insert(name.clone(), None);
                 Event::Exited { success: status.is_some_and(|s| s.success()) }
             }
             Outcome::Drained => return,
@@ -318,6 +319,7 @@ impl Supervisor {
             return;
         }
         main_ended(service, exit.pid, Some(exit.status));
+        self.dirty.insert(name.clone(), None);
         self.queue.push_back((name.clone(), Event::Exited { success: exit.status.success() }));
     }
 }
@@ -348,6 +350,8 @@ fn ended(pid: i32, status: ExitStatus) -> String {
 fn main_ended(service: &mut Service, pid: i32, status: Option<ExitStatus>) {
     let Some(instance) = &mut service.instance else { return };
     instance.main_lives = false;
+    // Who else of the tree has its listeners is looked up anew.
+    service.sockets.iter_mut().filter(|s| s.pid == Some(pid)).for_each(|s| s.pid = None);
     if matches!(service.machine.phase, Phase::Stopping(_) | Phase::Killing(_)) {
         return;
     }
