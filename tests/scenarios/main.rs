@@ -75,6 +75,7 @@ mod proc_heal_bridges_a_ghost;
 mod progress;
 mod publish;
 mod publish_gapless;
+mod publish_reload;
 mod random_removals_never_green;
 mod recovery_and_names;
 mod recovery_is_told;
@@ -171,6 +172,7 @@ fn main() -> ExitCode {
         progress::trials(),
         publish::trials(),
         publish_gapless::trials(),
+        publish_reload::trials(),
         dead_main_is_not_named::trials(),
         depends_on::trials(),
         notify_and_marker::trials(),

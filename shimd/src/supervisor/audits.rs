@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::activation::Owners;
 use super::culprits;
 use super::healing::{self, Heal};
+use super::publish::Anew;
 use super::queues;
 use super::reasons::{self, Circumstances};
 use super::service::Service;
@@ -113,6 +114,9 @@ impl AuditThread {
         Ok(AuditThread { jobs, busy: false })
     }
 }
+
+/// How soon a published socket that was bound anew, and does not listen yet, is looked at again: listen() raises no event.
+const LISTENS: Duration = Duration::from_millis(20);
 
 /// The processor time of this thread.
 fn spent() -> Duration {
@@ -297,6 +301,10 @@ impl Supervisor {
             return;
         }
         self.tell_early(name, &findings);
+        let anew = self.publish_anew(name);
+        if anew == Anew::Done {
+            return;
+        }
         let Some(service) = self.services.get_mut(name) else { return };
         let known: Vec<_> = service.sockets.iter().map(|s| s.known).collect();
         let mut news = Vec::new();
@@ -362,7 +370,8 @@ impl Supervisor {
         }
         let Some(service) = self.services.get_mut(name) else { return };
         let moved = service.sockets.iter().map(|s| s.known).ne(known);
-        let next = service.sockets.iter().filter_map(|s| s.again).min();
+        let next = service.sockets.iter().filter_map(|s| s.again);
+        let next = next.chain((anew == Anew::Soon).then(|| Instant::now() + LISTENS)).min();
         if moved && service.instance.is_some() {
             self.store_listeners(name);
         }

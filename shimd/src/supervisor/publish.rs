@@ -5,6 +5,7 @@
 //! | spawned | the instance binds it | of nobody, or of the instance beside it |
 //! | found ok there, and ready | | put to it by one rename; before that nobody is told of it |
 //! | published | a second link, which nobody needs | audited, pinned and put back as any other |
+//! | bound anew by a reload | of the new socket | put to that, once it listens |
 //! | the instance has ended | removed, if it left it | removed with it, unless another instance has it |
 //!
 //! So a late unlink by an old instance hits its own name, whatever it does. After the daemon's own start an instance
@@ -16,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shimd_api::spec::Spec;
-use socket_audit::{Auditor, Expect, Owner};
+use socket_audit::{Auditor, Expect, Owner, Verdict};
 
 use super::Supervisor;
 use super::pins::nobody_listens;
 use super::service::Service;
 use super::socket::{Socket, lstat_id};
-use crate::core::machine::{Event, Sign};
+use crate::core::machine::{Event, Phase, Sign};
 use crate::sys::clean;
 use crate::sys::publish::{self, PublishError};
 
@@ -33,6 +34,17 @@ pub struct Own {
     pub path: PathBuf,
     /// The public name leads to it.
     pub published: bool,
+}
+
+/// Whether an instance's own name was bound anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anew {
+    /// It was not, or cannot be published.
+    No,
+    /// It was, and does not listen yet.
+    Soon,
+    /// It was, and is published: what was found before is over.
+    Done,
 }
 
 impl Socket {
@@ -112,6 +124,44 @@ impl Supervisor {
             }
         };
         self.has_published(name, Event::Beside(sign));
+    }
+
+    /// A service that reloads binds its own name anew, and the public one is left with a socket that it closes: puts the new one
+    /// there once it listens.
+    pub(super) fn publish_anew(&mut self, name: &Arc<str>) -> Anew {
+        let Some(service) = self.services.get_mut(name) else { return Anew::No };
+        let serves = matches!(service.machine.phase, Phase::Running | Phase::Impaired);
+        if !serves || service.machine.beside.is_some() {
+            return Anew::No;
+        }
+        let other = |socket: &Socket| {
+            let own = socket.own.as_ref().filter(|own| own.published)?;
+            let there = lstat_id(&own.path);
+            (there.is_some() && there != lstat_id(&socket.path)).then(|| own.path.clone())
+        };
+        let bound: Vec<PathBuf> = service.sockets.iter().filter_map(other).collect();
+        if bound.is_empty() {
+            return Anew::No;
+        }
+        let pids = service.instance.as_ref().map(|i| i.tree.pids_now()).unwrap_or_default();
+        for path in bound {
+            let finding =
+                self.auditor.confirm(&Expect { owner: Owner::Pids(pids.clone()), ..Expect::path(&path) });
+            if finding.bound_not_listening {
+                return Anew::Soon;
+            }
+            if !matches!(finding.verdict, Verdict::Ok | Verdict::Wedged | Verdict::Denied) {
+                return Anew::No;
+            }
+        }
+        match put(service, &mut self.auditor, false) {
+            Ok(()) => {
+                self.dirty.insert(name.clone(), None);
+                Anew::Done
+            }
+            // The next audit says who is in the way.
+            Err(_) => Anew::No,
+        }
     }
 
     fn has_published(&mut self, name: &Arc<str>, event: Event) {

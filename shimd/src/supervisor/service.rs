@@ -230,7 +230,8 @@ impl Service {
 
     /// Whether an entry of this name in one of its folders is one that it is judged by.
     pub fn looks_at(&self, name: &std::ffi::OsStr, root: &std::path::Path) -> bool {
-        self.sockets.iter().any(|s| s.place().file_name() == Some(name))
+        let is_own = |s: &Socket| s.own.as_ref().is_some_and(|own| own.path.file_name() == Some(name));
+        self.sockets.iter().any(|s| s.place().file_name() == Some(name) || is_own(s))
             || self.live_spec().ready.marker.is_some()
                 && self.live_spec().marker_path(root).file_name() == Some(name)
     }
