@@ -48,6 +48,7 @@ mod home_that_cannot_be_used;
 mod install;
 mod instance_surroundings;
 mod kill_other_ends_holder;
+mod late_report_is_over;
 mod late_unlink_by_old_instance;
 mod listens_after_a_slow_reload;
 mod load_on_real_servers;
@@ -148,6 +149,7 @@ fn main() -> ExitCode {
         values::trials(),
         verdict_history::trials(),
         late_unlink_by_old_instance::trials(),
+        late_report_is_over::trials(),
         listens_after_a_slow_reload::trials(),
         child_keeps_listener::trials(),
         kill_other_ends_holder::trials(),

@@ -283,7 +283,7 @@ impl Supervisor {
         name: &Arc<str>,
         subject: Subject,
         asked: Instant,
-        findings: Found,
+        mut findings: Found,
         patient: bool,
     ) {
         let Some(service) = self.services.get_mut(name) else { return };
@@ -299,6 +299,16 @@ impl Supervisor {
         if !same {
             self.dirty.insert(name.clone(), None);
             return;
+        }
+        // A batch takes its time, and what it saw of a socket is over where a later look was taken meanwhile.
+        let is_over = |(place, _): &mut (usize, Finding)| {
+            service.sockets.get(*place).and_then(|s| s.looked).is_some_and(|looked| looked > asked)
+        };
+        let over: BTreeSet<usize> = findings.extract_if(.., is_over).map(|(place, _)| place).collect();
+        if !over.is_empty()
+            && let Some(some) = self.dirty.entry(name.clone()).or_insert_with(|| Some(BTreeSet::new()))
+        {
+            some.extend(over);
         }
         self.tell_early(name, &findings);
         let anew = self.publish_anew(name);
@@ -430,6 +440,8 @@ impl Supervisor {
     /// Before an answer that shows states: whatever `lstat` says has moved is audited first, so that no
     /// answer shows green for a dentry that is already gone.
     pub(super) fn refresh(&mut self, names: &[Arc<str>]) {
+        // A report that came just now may be about to make one of them green.
+        self.settle_queue();
         let moved =
             |s: &Service| s.machine.phase == Phase::Running && s.sockets.iter().any(Socket::has_moved);
         for name in names {

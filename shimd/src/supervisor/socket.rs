@@ -37,6 +37,8 @@ pub struct Socket {
     pub peers: Peers,
     /// The last verdict; `None` before the first audit of this instance.
     pub verdict: Option<Verdict>,
+    /// When the look began that says so.
+    pub looked: Option<Instant>,
     /// When this instance's verdict last changed.
     pub changed: Option<Instant>,
     /// Its reason, but for the culprit.
@@ -141,7 +143,7 @@ impl Socket {
         if self.verdict != Some(finding.verdict) {
             self.changed = Some(Instant::now());
         }
-        self.verdict = Some(finding.verdict);
+        (self.verdict, self.looked) = (Some(finding.verdict), Some(asked));
         self.missed = None;
         self.reason = reason;
         self.inode = finding.listener.as_ref().map(|l| l.inode);
@@ -260,6 +262,7 @@ pub fn declared(spec: &Spec, root: &Path, before: &[Socket]) -> Vec<Socket> {
             optional: s.optional,
             peers: peers(&s.clients),
             verdict: None,
+            looked: None,
             changed: None,
             reason: Reason::default(),
             culprit: None,
