@@ -112,9 +112,11 @@ impl Rollout {
                 joined.push(name.clone());
             }
             let clean = Task::Restart { clean: true };
+            // Who is at work keeps the place that it has: else its old group could let another in, beyond the bound.
+            let kept = old.as_ref().filter(|_| stage == Stage::AtWork).map(|o| o.group);
             let was_clean = old.is_some_and(|o| o.task == clean);
             let task = if was_clean && task != Task::Stop { clean } else { task };
-            let (group, needs, needed_by) = (self.groups, Vec::new(), Vec::new());
+            let (group, needs, needed_by) = (kept.unwrap_or(self.groups), Vec::new(), Vec::new());
             self.put(name.clone(), Item { group, task, stage, rank: 0, needs, needed_by });
         }
         joined

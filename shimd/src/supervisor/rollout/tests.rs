@@ -176,6 +176,19 @@ fn a_second_command_joins_what_is_on_its_way_down_and_repeats_what_comes_up() {
 }
 
 #[test]
+fn who_joins_while_at_work_keeps_its_place() {
+    let mut run = Run::new("a:\nb:\nc:\nd:", 1);
+    run.restart(&names("a b"));
+    run.restart(&names("c d"));
+    assert_eq!(run.said(), "-b -d");
+    run.restart(&names("b d"));
+    assert_eq!(run.said(), "", "one at a time in each of the first two restarts");
+    run.stopped("b");
+    run.settled("b");
+    assert_eq!(run.said(), "b +b !b -a");
+}
+
+#[test]
 fn a_dependency_that_leaves_lets_its_dependents_go_on() {
     let mut run = Run::new("db:\nweb: db", 4);
     run.restart(&names("db web"));
