@@ -78,6 +78,7 @@ mod publish;
 mod publish_gapless;
 mod publish_reload;
 mod random_removals_never_green;
+mod recorded_early;
 mod recovery_and_names;
 mod recovery_is_told;
 mod relink_and_the_daemon;
@@ -181,6 +182,7 @@ fn main() -> ExitCode {
         sigkill_daemon_adopts::trials(),
         proc_heal_bridges_a_ghost::trials(),
         random_removals_never_green::trials(),
+        recorded_early::trials(),
         recovery_and_names::trials(),
         recovery_is_told::trials(),
         adopted_ends::trials(),

@@ -242,6 +242,14 @@ impl Auditor {
         }
     }
 
+    /// Whether the kernel has this listener, in this network namespace.
+    ///
+    /// # Errors
+    /// As [`Diag::query`].
+    pub fn lives(&mut self, listener: ListenerId) -> Result<bool, AuditError> {
+        Ok(self.diag.query(listener.inode, listener.cookie)?.is_some())
+    }
+
     /// The queue of a listener of this network namespace, as [`Diag::waiting`].
     ///
     /// # Errors

@@ -131,14 +131,16 @@ impl Mounts {
 
     /// Without a readable table devices are taken from `st_dev`, which is right on most file systems.
     fn of(table: &Path) -> Mounts {
-        let mut mounts = Mounts { table: File::open(table).ok(), devices: HashMap::new(), last: None };
-        mounts.read();
-        mounts
+        // Most of what is asked of a table that is made for one question does not need it read.
+        Mounts { table: File::open(table).ok(), devices: HashMap::new(), last: None }
     }
 
-    /// Reads the table again if it changed since it was last read. Call it before a round of looks.
+    /// Reads the table, if it was not read yet or has changed since. Call it before a round of looks.
     pub fn refresh(&mut self) {
         let Some(table) = &self.table else { return };
+        if self.devices.is_empty() {
+            return self.read();
+        }
         let mut watched = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
         let changed = PollFlags::POLLPRI | PollFlags::POLLERR;
         if poll(&mut watched, PollTimeout::ZERO).is_ok()

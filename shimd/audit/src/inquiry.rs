@@ -178,6 +178,24 @@ impl FolderId {
     }
 }
 
+/// The listeners whose names may speak for a path, in another folder's place left out; of those that are asked for. With the
+/// path's own place, `None` where there is no such listener.
+pub(crate) fn bearers<'a>(
+    snapshot: &'a Snapshot,
+    path: &Path,
+    asked: impl Fn(&Listener) -> bool,
+) -> Option<(Place, Vec<&'a Listener>)> {
+    let mut found = snapshot.named_like(path.file_name()?);
+    found.retain(|found| found.vfs.is_some() && found.state == ListenerState::Listening && asked(found));
+    found.sort_by_key(|found| found.inode);
+    found.dedup_by_key(|found| found.inode);
+    let place = (!found.is_empty()).then(|| Place::of(path)).flatten()?;
+    // A hundred services have an rpc.sock each: whose theirs are does not matter, nor where their links lead.
+    let folder = FolderId::of(&place.folder);
+    found.retain(|found| found.path().is_some_and(|name| is_private(name) || folder.may_be(name.parent())));
+    Some((place, found))
+}
+
 /// How well a name speaks for a path, the weaker first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Likeness {
@@ -325,19 +343,9 @@ impl<'a> Inquiry<'a> {
 
     /// Looks for the service's listener among those whose name speaks for the path, and for outsiders'.
     fn namesakes(&mut self, expect: &Expect, vfs: Option<Vfs>, case: &mut Case) {
-        let Some(base) = expect.path.file_name() else { return };
-        let mut found = self.snapshot.named_like(base);
-        found.retain(|found| {
-            found.vfs.is_some() && found.vfs != vfs && found.state == ListenerState::Listening
-        });
-        found.sort_by_key(|found| found.inode);
-        found.dedup_by_key(|found| found.inode);
-        let Some(place) = (!found.is_empty()).then(|| Place::of(&expect.path)).flatten() else { return };
-        // A hundred services have an rpc.sock each: whose theirs are does not matter, nor where their links lead.
-        let folder = FolderId::of(&place.folder);
-        found.retain(|found| {
-            found.path().is_some_and(|name| is_private(name) || folder.may_be(name.parent()))
-        });
+        let Some((place, found)) = bearers(self.snapshot, &expect.path, |found| found.vfs != vfs) else {
+            return;
+        };
         let mut own: Vec<(Likeness, &Listener, Option<i32>)> = Vec::new();
         for listener in found {
             let whose = self.whose(listener, expect);

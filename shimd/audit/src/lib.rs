@@ -18,6 +18,7 @@
 
 mod access;
 mod acl;
+mod alone;
 mod audit;
 mod bound;
 pub mod bridge;

@@ -90,6 +90,15 @@ pub struct Durable {
     pub rest: Option<Rest>,
 }
 
+impl Durable {
+    /// Whether all that has changed until `now` is that the instance which a restart is to end is gone.
+    pub fn has_only_left(self, now: Durable) -> bool {
+        let left = self.restart.filter(|restart| !restart.gapless);
+        let left = left.map(|restart| Restart { leaving: false, ..restart });
+        left.is_some() && Durable { restart: left, ..self } == now
+    }
+}
+
 /// What recovery found of an instance that the store names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Found {

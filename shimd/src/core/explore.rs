@@ -9,17 +9,21 @@
 //!    audit says otherwise no longer;
 //! 4. from each state, if the world then behaves, the service comes to what was last asked for, or to a
 //!    truthful end, with one instance at most: with a restart that was accepted, never with the instance that it
-//!    was to replace, unless the new one of a gapless restart has failed.
+//!    was to replace, unless the new one of a gapless restart has failed;
+//! 5. an instance that was recorded early and let go is not taken, after a crash, for the one that it has replaced.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use shimd_api::spec::RestartPolicy;
 
 use super::machine::{
-    Action, Beside, Deed, Deps, Durable, Event, Found, Machine, Phase, Rest, Sign, Timer, Want,
+    Action, Beside, Deed, Deps, Durable, Event, Found, Machine, Next, Phase, Rest, Sign, Timer, Want,
 };
 use super::policy::Policy;
 
+use crash::{Disk, Fate};
+
+mod crash;
 mod outcome;
 
 /// An instance in the world.
@@ -59,6 +63,12 @@ struct World {
     live: [Option<Live>; 2],
     /// Whether the store names them.
     recorded: [bool; 2],
+    /// The store names the instance that is to follow the one that is being stopped.
+    early: bool,
+    /// The service's instance was named early: that it was let go may not be in the store.
+    unbegun: bool,
+    /// What the store may still say: that the old instance has left is written, and nobody waits for it.
+    lag: Option<Durable>,
     /// A Publish for them was performed, and not answered yet.
     published: [bool; 2],
     /// The dependencies were said to be ready; who waits on for something else has to ask again.
@@ -73,19 +83,14 @@ struct World {
     reachable: bool,
 }
 
-/// What becomes of an instance while the daemon is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Fate {
-    LivesOn,
-    MainEnds,
-    Ends,
-}
-
 /// One thing that can happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Happening {
     Perform,
     Feed(Event),
+    RecordEarly,
+    /// What was recorded early is not wanted, or not fit.
+    ForgetEarly,
     Record,
     Go,
     SpawnFails {
@@ -99,7 +104,7 @@ enum Happening {
     OthersEnd(usize),
     Reachable(bool),
     /// While the daemon is down, this becomes of the two instances.
-    Crash([Fate; 2]),
+    Crash([Fate; 2], Disk),
 }
 
 impl World {
@@ -110,6 +115,9 @@ impl World {
             machine,
             live: [None; 2],
             recorded: [false; 2],
+            early: false,
+            unbegun: false,
+            lag: None,
             published: [false; 2],
             told: false,
             named: None,
@@ -129,8 +137,12 @@ impl World {
             None => vec![Fate::LivesOn],
         };
         let [first, second] = self.live.map(fates);
+        let mut disks = vec![Disk::All];
+        disks.extend(self.unbegun.then_some(Disk::Unbegun));
+        disks.extend(self.lag.map(|_| Disk::Lags));
+        let fates = first.iter().flat_map(|a| second.iter().map(move |b| [*a, *b]));
         let mut all: Vec<Happening> =
-            first.iter().flat_map(|a| second.iter().map(|b| Crash([*a, *b]))).collect();
+            fates.flat_map(|fates| disks.iter().map(move |disk| Crash(fates, *disk))).collect();
         if !self.todo.is_empty() {
             // A step's actions are performed before the next event: only death comes between.
             all.push(Perform);
@@ -155,6 +167,12 @@ impl World {
                 all.extend([Go, SpawnFails { transient: true }, SpawnFails { transient: false }])
             }
             None => {}
+        }
+        let again = matches!(self.machine.phase, Phase::Stopping(Next::Again) | Phase::Killing(Next::Again));
+        if self.early {
+            all.push(ForgetEarly);
+        } else if again && self.machine.restart.is_some() && self.machine.beside.is_none() {
+            all.push(RecordEarly);
         }
         for which in [CURRENT, SECOND] {
             match self.live[which] {
@@ -203,6 +221,8 @@ impl World {
                 }
                 self.feed(event, policy);
             }
+            Happening::RecordEarly => self.early = true,
+            Happening::ForgetEarly => self.early = false,
             Happening::Record => {
                 self.recorded[self.spawned()] = true;
                 self.effect = Some(Effect::Recorded);
@@ -246,7 +266,7 @@ impl World {
                 self.trees_may_be_gone(policy);
             }
             Happening::Reachable(yes) => self.reachable = yes,
-            Happening::Crash(fates) => self.crash(fates, policy),
+            Happening::Crash(fates, disk) => self.crash(fates, disk, policy),
         }
     }
 
@@ -263,7 +283,15 @@ impl World {
     fn feed(&mut self, event: Event, policy: Policy) {
         let before = self.machine;
         let mut actions: VecDeque<Action> = self.machine.step(event, policy).into();
-        self.store = self.machine.durable();
+        let now = self.machine.durable();
+        if now != self.store {
+            if self.store.has_only_left(now) {
+                self.lag.get_or_insert(self.store);
+            } else {
+                (self.lag, self.unbegun) = (None, false);
+            }
+            self.store = now;
+        }
         let swaps = actions.front() == Some(&Action::Swap);
         if swaps {
             actions.pop_front();
@@ -309,13 +337,17 @@ impl World {
         if clean || matches!(action, Action::Spawn | Action::Beside(Deed::Spawn)) {
             assert_eq!(self.effect, None, "two effects at once: {self:?}");
             self.effect = Some(if clean { Effect::Clean } else { Effect::Forked });
+            if action == Action::Spawn && std::mem::take(&mut self.early) {
+                (self.effect, self.recorded[CURRENT], self.unbegun) = (Some(Effect::Recorded), true, true);
+            }
         }
         match action {
             Action::Clean { .. } => {
                 assert_eq!(self.live, [None; 2], "the way is swept under a live instance: {self:?}");
             }
             Action::Spawn => {
-                assert_eq!(self.recorded, [false; 2], "a spawn while the store names an instance: {self:?}");
+                let named = [self.recorded[CURRENT] && !self.unbegun, self.recorded[SECOND]];
+                assert_eq!(named, [false; 2], "a spawn while the store names an instance: {self:?}");
             }
             Action::Beside(Deed::Clean | Deed::Spawn) => {
                 assert!(!self.recorded[SECOND] && self.live[SECOND].is_none(), "no place beside: {self:?}");
@@ -348,42 +380,6 @@ impl World {
             self.recorded[SECOND] = false;
             self.feed(Event::Beside(Sign::Gone), policy);
         }
-    }
-
-    /// The daemon dies and is started again.
-    fn crash(&mut self, fates: [Fate; 2], policy: Policy) {
-        // A trampoline that was not let go ends by itself; its record, where there is one, says that it never began.
-        if self.effect == Some(Effect::Recorded) {
-            let which = self.spawned();
-            self.recorded[which] = false;
-        }
-        (self.effect, self.todo, self.timers) = (None, VecDeque::new(), BTreeSet::new());
-        self.published = [false; 2];
-        for (live, fate) in self.live.iter_mut().zip(fates) {
-            match (fate, &mut *live) {
-                (Fate::MainEnds, Some(live)) => (live.main, live.others) = (false, true),
-                (Fate::Ends, _) => *live = None,
-                _ => {}
-            }
-            *live = live.filter(|l| l.main || l.others);
-        }
-        self.machine = Machine::restored(self.store);
-        let mut found = [Found::None; 2];
-        for which in [CURRENT, SECOND] {
-            found[which] = match self.live[which] {
-                Some(live) if live.main => Found::Alive,
-                Some(_) => Found::Remains,
-                None if self.recorded[which] => Found::Gone,
-                None => Found::None,
-            };
-            assert!(
-                self.live[which].is_none() || self.recorded[which],
-                "an instance lives that the store does not name: {self:?}"
-            );
-            self.recorded[which] = self.live[which].is_some();
-        }
-        let [current, other] = found;
-        self.feed(Event::Recovered { current, other }, policy);
     }
 
     fn check(&self) {
@@ -425,7 +421,7 @@ fn explore(policy: Policy) -> Counts {
     let mut seen = HashSet::from([World::new()]);
     let mut queue = VecDeque::from([World::new()]);
     let (mut well, mut counts) = (HashSet::new(), Counts::default());
-    let is_crash = |happening: &Happening| matches!(happening, Happening::Crash(_));
+    let is_crash = |happening: &Happening| matches!(happening, Happening::Crash(..));
     while let Some(world) = queue.pop_front() {
         world.check();
         world.check_outcome(policy, &mut well);

@@ -190,15 +190,26 @@ impl Store {
     /// some do events come after what services need.
     pub fn submit(&self, write: Write) -> Ack {
         let (tx, rx) = oneshot::channel();
-        if write.is_history() && !self.lost.enter(self.queued) {
-            let why = format!("{} events wait for the disk already", self.queued);
-            self.lost.add(1, &why);
-            let _ = tx.send(Err(StoreError::Write(why)));
-        } else {
-            // A thread that is gone drops the sender, and the Ack says so.
-            self.jobs.push(Job::Write(write, tx));
-        }
+        self.queue(write, Some(tx));
         Ack(rx)
+    }
+
+    /// Queues a write for which nobody waits, in the order of all writes: it is in the store some milliseconds later, or with
+    /// the next that somebody waits for.
+    pub fn note(&self, write: Write) {
+        self.queue(write, None);
+    }
+
+    fn queue(&self, write: Write, answer: Option<oneshot::Sender<Answer>>) {
+        if !write.is_history() || self.lost.enter(self.queued) {
+            // A thread that is gone drops the sender, and the Ack says so.
+            return self.jobs.push(Job::Write(write, answer));
+        }
+        let why = format!("{} events wait for the disk already", self.queued);
+        self.lost.add(1, &why);
+        if let Some(answer) = answer {
+            let _ = answer.send(Err(StoreError::Write(why)));
+        }
     }
 
     /// Done when all that was submitted before is written, or refused, or when [`FLUSH`] is over: for an answer that is not to be

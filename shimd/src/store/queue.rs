@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | works | nobody: it looks before it sleeps |
 //! | has nothing | anything |
-//! | has events, and lets them wait for company | what somebody waits for, and a full batch |
+//! | has what nobody waits for, and lets it wait for company | what somebody waits for, and a full batch |
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,8 @@ use super::thread::Job;
 
 /// How many jobs are taken at once.
 const BATCH: usize = 1024;
-/// How long an event waits for others: those who follow are to have it first, and the processor.
+/// How long what nobody waits for waits for more: those who follow are to have an event first, and a service that starts the
+/// processor.
 const COMPANY: Duration = Duration::from_millis(2);
 
 /// The end that jobs are pushed into.
@@ -58,7 +59,7 @@ enum Thread {
     #[default]
     Works,
     HasNothing,
-    HasEvents,
+    Gathers,
 }
 
 impl Inner {
@@ -105,7 +106,7 @@ impl Taker {
             if left.is_zero() {
                 break;
             }
-            inner.thread = Thread::HasEvents;
+            inner.thread = Thread::Gathers;
             (inner, _) = self.0.news.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner);
         }
         inner.thread = Thread::Works;
@@ -136,7 +137,7 @@ impl Queue {
         let wakes = match inner.thread {
             Thread::Works => false,
             Thread::HasNothing => true,
-            Thread::HasEvents => inner.is_enough(),
+            Thread::Gathers => inner.is_enough(),
         };
         if wakes {
             // Once is enough.
@@ -165,7 +166,7 @@ mod tests {
 
     fn event() -> Job {
         let culprit = Culprit { pid: 1, name: "rm".into(), exe: None, uid: None };
-        Job::Write(Write::EventCulprit { id: 1, culprit }, oneshot::channel().0)
+        Job::Write(Write::EventCulprit { id: 1, culprit }, None)
     }
 
     fn flush() -> Job {
@@ -196,11 +197,11 @@ mod tests {
         assert!(took >= COMPANY, "{took:?}");
         let (together, _) = taken(|queue| {
             queue.push(event());
-            while queue.0.lock().thread != Thread::HasEvents {
+            while queue.0.lock().thread != Thread::Gathers {
                 thread::yield_now();
             }
             queue.push(event());
-            assert_eq!(queue.0.lock().thread, Thread::HasEvents, "an event does not wake it");
+            assert_eq!(queue.0.lock().thread, Thread::Gathers, "an event does not wake it");
             queue.push(flush());
         });
         assert!(

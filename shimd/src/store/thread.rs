@@ -29,7 +29,8 @@ pub(super) type Question = (EventQuery, oneshot::Sender<Rows>);
 
 #[derive(Debug)]
 pub(super) enum Job {
-    Write(Write, oneshot::Sender<Answer>),
+    /// With who waits for it, if anybody does.
+    Write(Write, Option<oneshot::Sender<Answer>>),
     Read(Question),
     Flush(oneshot::Sender<Answer>),
     /// The database has lost its place.
@@ -39,7 +40,7 @@ pub(super) enum Job {
 impl Job {
     /// Nobody waits for it.
     pub fn is_unhurried(&self) -> bool {
-        matches!(self, Job::Write(write, _) if write.is_history())
+        matches!(self, Job::Write(_, None))
     }
 }
 
@@ -75,8 +76,9 @@ impl Writer {
             }
             let events = writes.iter().filter(|w| w.is_history()).count();
             for (result, answer) in self.write(&writes).into_iter().zip(answers) {
-                // Of an event, nobody waits for the answer.
-                let _ = answer.send(result.map_err(StoreError::Write));
+                if let Some(answer) = answer {
+                    let _ = answer.send(result.map_err(StoreError::Write));
+                }
             }
             for answer in flushes {
                 let _ = answer.send(Ok(()));

@@ -71,7 +71,7 @@ pub enum Write {
         name: String,
         /// The instance.
         record: Box<InstanceRecord>,
-        /// It comes beside the service's own instance, and does not take its place.
+        /// It comes beside the service's own instance, and does not take its place, or not yet.
         beside: bool,
     },
     /// The instance was let go: it executes its program.
@@ -80,6 +80,10 @@ pub enum Write {
         name: String,
         /// The instance.
         generation: u64,
+        /// Nanoseconds since 1970.
+        started: i64,
+        /// It came beside the service's own instance; else it is that from now on, and there is no other.
+        beside: bool,
     },
     /// The instance's tree is gone.
     InstanceGone {
@@ -165,9 +169,19 @@ pub(super) fn apply(tx: &Transaction<'_>, write: &Write) -> rusqlite::Result<()>
                     record.begun
                 ])?
         }
-        Write::Begun { name, generation } => tx
-            .prepare_cached("UPDATE instance SET begun = 1 WHERE service = ?1 AND generation = ?2")?
-            .execute(params![name, *generation as i64])?,
+        Write::Begun { name, generation, started, beside } => {
+            let generation = *generation as i64;
+            if !beside {
+                tx.prepare_cached("UPDATE service SET current = ?2 WHERE name = ?1")?
+                    .execute(params![name, generation])?;
+                tx.prepare_cached("DELETE FROM instance WHERE service = ?1 AND generation <> ?2")?
+                    .execute(params![name, generation])?;
+            }
+            tx.prepare_cached(
+                "UPDATE instance SET begun = 1, started = ?3 WHERE service = ?1 AND generation = ?2",
+            )?
+            .execute(params![name, generation, started])?
+        }
         Write::InstanceGone { name, generation } => tx
             .prepare_cached("DELETE FROM instance WHERE service = ?1 AND generation = ?2")?
             .execute(params![name, *generation as i64])?,

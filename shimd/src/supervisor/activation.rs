@@ -367,7 +367,7 @@ impl Supervisor {
             close(&gone);
             // A later daemon has nothing to take back.
             let none = Write::Listeners { name: name.to_string(), listeners: Vec::new() };
-            drop(self.store.submit(none));
+            self.store.note(none);
             self.dirty.insert(name.clone(), None);
         }
     }
@@ -450,6 +450,9 @@ fn back(
 
 /// Removes their dentries, and closes them.
 fn close(gone: &[Kept]) {
+    if gone.is_empty() {
+        return;
+    }
     let Ok(mut diag) = Diag::open() else { return };
     for kept in gone {
         if let Err(e) = kept.held.unlink(&mut diag) {

@@ -416,7 +416,7 @@ impl Supervisor {
             Some(ListenerRecord { path: s.path.clone(), inode: id.inode, cookie: id.cookie, boot_id })
         };
         let listeners = service.sockets.iter().filter_map(record).collect();
-        let _ = self.store.submit(Write::Listeners { name: name.to_string(), listeners });
+        self.store.note(Write::Listeners { name: name.to_string(), listeners });
     }
 
     fn tell_serving(&mut self, name: &Arc<str>) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::activation;
+use super::early::HeadStart;
 use super::publish::remove_dead;
 use super::service::{CleanReport, Instance, Service};
 use super::socket::{Socket, declared};
@@ -49,6 +50,9 @@ pub enum Outcome {
 /// How long the parent of an adopted process may take to reap it: the kernel tells the status only then.
 const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long what is left of an instance stays, while the next one is being started.
+const NEXT_FIRST: Duration = Duration::from_millis(20);
+
 impl Supervisor {
     /// Runs an effect beside the task, after the intent that led to it is in the store.
     pub(super) fn effect<F>(&mut self, name: &Arc<str>, generation: u64, effect: F)
@@ -76,7 +80,8 @@ impl Supervisor {
         let sockets = declared(&spec, &self.root, &service.sockets);
         let old = std::mem::replace(&mut service.sockets, sockets);
         self.watch_changed |= old.iter().map(|s| &s.path).ne(service.sockets.iter().map(|s| &s.path));
-        let plan = Sweep::plan(&spec, &self.root, &self.tag, past, force);
+        let mut plan = Sweep::plan(&spec, &self.root, &self.tag, past, force);
+        plan.is_foreseen(service.early.as_ref().is_some_and(|early| early.is_for(&spec) && early.alone()));
         let generation = service.generation;
         let plan = self.activation_plan(name, plan, false);
         self.effect(name, generation, async move {
@@ -117,19 +122,21 @@ impl Supervisor {
                 self.auditor.vouch(witness, listener);
             }
         }
-        self.signal_instance(name, false);
+        let head_start = self.launch_early(name);
+        self.signal_instance(name, false, head_start);
     }
 
-    pub(super) fn signal_instance(&mut self, name: &Arc<str>, second: bool) {
+    pub(super) fn signal_instance(&mut self, name: &Arc<str>, second: bool, head_start: HeadStart) {
         let Some(instance) = self.instance(name, second) else {
             let event = if second { Event::Beside(Sign::Gone) } else { Event::TreeGone };
             self.queue.push_back((name.clone(), event));
             return;
         };
-        let (tree, signal, generation) =
-            (instance.tree.clone(), instance.spec.stop.signal, instance.generation);
+        let (tree, stop, generation) =
+            (instance.tree.clone(), instance.spec.stop.clone(), instance.generation);
         self.effect(name, generation, async move {
-            if let Err(e) = tree.stop(signal).await {
+            head_start.over(stop.timeout).await;
+            if let Err(e) = tree.stop(stop.signal).await {
                 // It stays; SIGKILL follows when the stop's time is up.
                 tracing::warn!("stop signal: {e}");
                 tree.gone().await;
@@ -270,7 +277,9 @@ impl Supervisor {
         service.times.serving = None;
         service.sockets.iter_mut().for_each(Socket::is_nobodys);
         // A dead socket's file may be removed and its file system unmounted; but for the clean that follows at once.
-        if !matches!(service.machine.phase, Phase::Stopping(Next::Again) | Phase::Killing(Next::Again)) {
+        let again =
+            matches!(service.machine.phase, Phase::Stopping(Next::Again) | Phase::Killing(Next::Again));
+        if !again {
             service.drop_witnesses();
         }
         // The clean before the next one knows only what that declares.
@@ -279,10 +288,18 @@ impl Supervisor {
         let dropped = service.sockets.iter().filter(|s| !paths.contains(&s.path));
         let names = dropped.filter_map(|s| Some([s.own.as_ref()?.path.clone(), s.path.clone()]));
         remove_dead(names.flatten().collect());
-        drop_cgroup(instance.tree);
+        if again {
+            tokio::spawn(async move {
+                // The next instance first.
+                tokio::time::sleep(NEXT_FIRST).await;
+                drop_cgroup(instance.tree);
+            });
+        } else {
+            drop_cgroup(instance.tree);
+        }
         // Nobody waits for it: of an instance that the store still names, a recovery finds that it has ended.
         let gone = Write::InstanceGone { name: name.to_string(), generation: instance.generation };
-        drop(self.store.submit(gone));
+        self.store.note(gone);
         self.dirty.insert(name.clone(), None);
     }
 

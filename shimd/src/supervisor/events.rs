@@ -115,7 +115,7 @@ impl Supervisor {
         }
         let time = nanos(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         // Nobody waits for it; what the disk does not take is counted by the store.
-        drop(self.store.submit(Write::Event(Box::new(EventRecord { id, time, service, kind, detail }))));
+        self.store.note(Write::Event(Box::new(EventRecord { id, time, service, kind, detail })));
         id
     }
 
@@ -146,7 +146,7 @@ impl Supervisor {
             culprit: Some(culprit.clone()),
             ..EventDetail::default()
         };
-        drop(self.store.submit(Write::EventCulprit { id: event, culprit }));
+        self.store.note(Write::EventCulprit { id: event, culprit });
         self.record(Some(name), EventKind::Culprit, detail);
     }
 

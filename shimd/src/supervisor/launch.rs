@@ -1,30 +1,22 @@
-//! From a plan to an instance, and a launch that is begun early.
+//! From a plan to an instance.
 //!
 //! A spawn is three steps: the trampoline is made and becomes all that the plan says, the instance is recorded, the
-//! trampoline execs. A restart need not wait for the first of them: while the old instance is being stopped, the next
-//! one's trampoline is made ready. It is no instance yet: it has nothing open of anybody's, waits for the word, and ends
-//! without it. So it is used only if the next spawn is the very one that it was made for, and is dropped wherever the
-//! service comes to rest, blocked or not, and with the daemon.
+//! trampoline execs. The first two may have been taken [early](super::early).
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use shimd_api::spec::Spec;
-use tokio::task::JoinHandle;
 
 use super::Supervisor;
-use super::activation::is_activated;
+use super::early::Early;
 use super::effects::{Outcome, since_epoch};
 use super::publish::own_paths;
 use super::service::Instance;
 use super::socket::{Socket, declared};
 use super::sweep::SweepError;
-use crate::core::machine::{Next, Phase};
-use crate::store::{InstanceRecord, Store, Write};
+use crate::store::{InstanceRecord, Store, StoreError, Write};
 use crate::sys::activation::Held;
 use crate::sys::cgroup::{self, Cgroups};
 use crate::sys::identity::Identity;
@@ -36,7 +28,7 @@ use crate::sys::tree::{self, Tree};
 use crate::sys::users;
 
 /// All that a trampoline is made from.
-struct Launch {
+pub(super) struct Launch {
     name: Arc<str>,
     generation: u64,
     files: Result<(std::fs::File, std::fs::File), String>,
@@ -47,23 +39,21 @@ struct Launch {
 }
 
 /// A trampoline that waits for the word.
-struct Ready {
+pub struct Ready {
     pending: Pending,
     identity: Identity,
     cgroup: Option<PathBuf>,
-}
-
-/// A launch that was begun while the last instance was still being stopped.
-pub struct Early {
-    generation: u64,
-    spec: Arc<Spec>,
-    ready: JoinHandle<Result<Ready, LaunchError>>,
+    /// The store names it.
+    pub recorded: bool,
 }
 
 /// Why there is no instance.
-enum LaunchError {
+pub enum LaunchError {
+    /// The spec asks for what cannot be.
     Refused(String),
+    /// Something is short, and may not be for long.
     Short(String),
+    /// A step of the spawn.
     Spawn(SpawnError),
 }
 
@@ -74,7 +64,7 @@ impl From<SpawnError> for LaunchError {
 }
 
 impl Launch {
-    async fn ready(self) -> Result<Ready, LaunchError> {
+    pub(super) async fn ready(self) -> Result<Ready, LaunchError> {
         // Others that were let go at the same time have taken theirs by now.
         if let Some(short) = limits::shortage() {
             return Err(LaunchError::Short(SweepError::Shortage(short).to_string()));
@@ -97,7 +87,7 @@ impl Launch {
             }
         };
         let cgroup = plan.cgroup.filter(|_| pending.in_cgroup());
-        Ok(Ready { pending, identity, cgroup })
+        Ok(Ready { pending, identity, cgroup, recorded: false })
     }
 }
 
@@ -116,7 +106,7 @@ impl Source {
         match self {
             Source::Early(ready) => Ok(ready),
             Source::New(launch) => launch.ready().await,
-            Source::Awaited(early, launch) => match early.ready.await.ok().and_then(waiting) {
+            Source::Awaited(early, launch) => match early.ready().await {
                 Some(ready) => Ok(ready),
                 None => launch.ready().await,
             },
@@ -124,74 +114,40 @@ impl Source {
     }
 }
 
-/// The trampoline, if it was made and waits.
-fn waiting(made: Result<Ready, LaunchError>) -> Option<Ready> {
-    let ready = made.ok()?;
-    match ready.identity.still_alive() {
-        Ok(Some(_)) => Some(ready),
-        // Its end may have been reaped before anybody knew what it was for.
-        _ => {
-            ready.discard();
-            None
-        }
-    }
-}
-
-impl Early {
-    /// What has come of it by now; itself where that is not known yet.
-    fn by_now(mut self) -> Result<Option<Ready>, Early> {
-        match Pin::new(&mut self.ready).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(made) => Ok(made.ok().and_then(waiting)),
-            Poll::Pending => Err(self),
-        }
-    }
-
-    fn discard(self) {
-        tokio::spawn(async move {
-            if let Ok(Ok(ready)) = self.ready.await {
-                ready.discard();
-            }
-        });
-    }
-}
-
 impl Ready {
+    /// Whether it still waits for the word.
+    pub fn waits(&self) -> bool {
+        matches!(self.identity.still_alive(), Ok(Some(_)))
+    }
+
     /// Ends it. Nothing was started.
-    fn discard(self) {
+    pub fn discard(self) {
         drop(self.pending);
         drop_cgroup(self.cgroup);
+    }
+
+    /// Has the store name it; `beside`: as [`Write::Instance`].
+    pub async fn record(
+        &self,
+        store: &Store,
+        name: &str,
+        generation: u64,
+        spec_json: &str,
+        beside: bool,
+    ) -> Result<(), StoreError> {
+        let record = Box::new(InstanceRecord {
+            generation,
+            identity: self.identity.clone(),
+            cgroup: self.cgroup.clone(),
+            spec_json: spec_json.to_owned(),
+            started: since_epoch(SystemTime::now()),
+            begun: false,
+        });
+        store.submit(Write::Instance { name: name.to_owned(), record, beside }).done().await
     }
 }
 
 impl Supervisor {
-    /// Begins the launch of the instance that comes after the one that is being stopped, where that is sure to come.
-    pub(super) fn launch_early(&mut self, name: &Arc<str>) {
-        let Some(service) = self.services.get(name) else { return };
-        let comes = matches!(service.machine.phase, Phase::Stopping(Next::Again))
-            && service.machine.restart.is_some()
-            && service.machine.beside.is_none()
-            && service.early.is_none()
-            // Its listeners are bound by the clean.
-            && !service.spec.sockets.iter().any(is_activated);
-        // What is left of descriptors is for what runs.
-        if !comes || limits::shortage().is_some() {
-            return;
-        }
-        let (spec, generation) = (service.spec.clone(), service.generation + 1);
-        let launch = self.launch(name, &spec, generation, Vec::new());
-        let early = Early { generation, spec, ready: tokio::spawn(launch.ready()) };
-        if let Some(service) = self.services.get_mut(name) {
-            service.early = Some(early);
-        }
-    }
-
-    /// Ends what was begun early: it is not wanted any more.
-    pub(super) fn forget_early(&mut self, name: &Arc<str>) {
-        if let Some(early) = self.services.get_mut(name).and_then(|service| service.early.take()) {
-            early.discard();
-        }
-    }
-
     /// With the listeners that are handed over.
     fn launch_now(&mut self, name: &Arc<str>, spec: &Spec, generation: u64, beside: bool) -> Launch {
         let (listen, listeners) = match self.listeners_of(name, beside) {
@@ -204,7 +160,13 @@ impl Supervisor {
         Launch { plan, ..launch }
     }
 
-    fn launch(&mut self, name: &Arc<str>, spec: &Spec, generation: u64, listeners: Vec<Arc<Held>>) -> Launch {
+    pub(super) fn launch(
+        &mut self,
+        name: &Arc<str>,
+        spec: &Spec,
+        generation: u64,
+        listeners: Vec<Arc<Held>>,
+    ) -> Launch {
         let mark = tree::mark(&self.tag, name, generation);
         let notify = self.notify.as_ref().map(Notify::address);
         Launch {
@@ -220,8 +182,12 @@ impl Supervisor {
 
     /// Spawns the service's own instance, or one `beside` it.
     pub(super) fn spawn(&mut self, name: &Arc<str>, beside: bool) {
+        // The next number is that of the launch which was begun early, where that is of use.
+        let early = self.take_early(name, beside);
         let Some(service) = self.services.get_mut(name) else { return };
-        service.generation += 1;
+        if early.is_none() {
+            service.generation += 1;
+        }
         let generation = service.generation;
         if beside {
             service.second.notified = false;
@@ -237,17 +203,7 @@ impl Supervisor {
         }
         let Some(service) = self.services.get_mut(name) else { return };
         let (spec, spec_json) = (service.spec.clone(), service.spec_json.clone());
-        let fits =
-            |early: &Early| !beside && early.generation == generation && Arc::ptr_eq(&early.spec, &spec);
-        let early = match service.early.take() {
-            Some(early) if fits(&early) => early.by_now(),
-            Some(early) => {
-                early.discard();
-                Ok(None)
-            }
-            None => Ok(None),
-        };
-        let source = match early {
+        let source = match early.map_or(Ok(None), Early::by_now) {
             Ok(Some(ready)) => Source::Early(ready),
             Err(early) => Source::Awaited(early, self.launch_now(name, &spec, generation, beside)),
             Ok(None) => Source::New(self.launch_now(name, &spec, generation, beside)),
@@ -258,24 +214,19 @@ impl Supervisor {
         self.spawning += 1;
         self.effect(name, generation, async move {
             let launched = async {
-                let Ready { pending, identity, cgroup } = source.ready().await?;
-                let started = SystemTime::now();
-                let record = InstanceRecord {
-                    generation,
-                    identity: identity.clone(),
-                    cgroup: cgroup.clone(),
-                    spec_json: spec_json.to_string(),
-                    started: since_epoch(started),
-                    begun: false,
-                };
-                let write =
-                    Write::Instance { name: name_owned.to_string(), record: Box::new(record), beside };
+                let ready = source.ready().await?;
                 // A disk that is full is no reason to leave clients without their service: the mark in its
                 // environment names the instance to a later recovery.
-                let unwritten = store.submit(write).done().await.err();
+                let unwritten = match ready.recorded {
+                    true => None,
+                    false => ready.record(&store, &name_owned, generation, &spec_json, beside).await.err(),
+                };
+                let started = SystemTime::now();
+                let Ready { pending, identity, cgroup, .. } = ready;
                 pending.go().await?;
                 // Nobody waits for it: until it is written, an instance that has ended is taken for one that never began.
-                drop(store.submit(Write::Begun { name: name_owned.to_string(), generation }));
+                let (name, at) = (name_owned.to_string(), since_epoch(started));
+                store.note(Write::Begun { name, generation, started: at, beside });
                 let tree = Tree::new(identity.clone(), mark, cgroup);
                 Ok((
                     Instance { generation, identity, tree, spec, started, main_lives: true, begun: true },

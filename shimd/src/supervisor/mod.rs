@@ -12,6 +12,7 @@ mod commands;
 mod control;
 pub(crate) mod culprits;
 mod doctor;
+mod early;
 mod effects;
 pub(crate) mod ending;
 mod events;

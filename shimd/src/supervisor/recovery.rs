@@ -70,7 +70,7 @@ impl Supervisor {
                     *place = place.take().or(dead);
                 } else if let Some(dead) = dead {
                     let write = Write::InstanceGone { name: name.clone(), generation: dead.generation };
-                    drop(self.store.submit(write));
+                    self.store.note(write);
                 }
                 if let Some(instance) = unrecorded {
                     service.generation = service.generation.max(instance.generation);
@@ -80,6 +80,10 @@ impl Supervisor {
                         service.second.instance = Some(instance);
                     }
                 }
+            }
+            if let Some(next) = succeeded(&mut service) {
+                let (generation, started) = (next.generation, since_epoch(next.started));
+                self.store.note(Write::Begun { name: name.clone(), generation, started, beside: false });
             }
             if let Some(i) = &service.instance {
                 service.sockets = self.found_again(i);
@@ -147,7 +151,7 @@ impl Supervisor {
             begun: true,
         };
         let (name, record) = (name.clone(), Box::new(record));
-        drop(self.store.submit(Write::Instance { name, record, beside: *generation < service.generation }));
+        self.store.note(Write::Instance { name, record, beside: *generation < service.generation });
         Some(Instance {
             generation: *generation,
             tree: Tree::new(identity.clone(), mark, None),
@@ -245,6 +249,24 @@ fn last_names(service: &Service, root: &Path) -> Vec<PathBuf> {
 /// A time of the store.
 fn at(nanoseconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds.max(0).unsigned_abs())
+}
+
+/// The next instance of a plain restart is recorded while the last one is there, and let go once nothing of that is left. The
+/// daemon may have died before the store knew so: what came early then is the service's own, and has not to leave.
+fn succeeded(service: &mut Service) -> Option<&Instance> {
+    let gone = |instance: Option<&Instance>| matches!(found(instance), Found::Gone | Found::None);
+    let restart = service.machine.restart.as_mut().filter(|restart| !restart.gapless)?;
+    let early = |next: &mut Instance| !next.begun && next.generation > service.current && !gone(Some(next));
+    if !gone(service.instance.as_ref()) {
+        return None;
+    }
+    let next = service.second.instance.take_if(early)?;
+    restart.leaving = false;
+    service.current = next.generation;
+    if let Some(dead) = service.instance.replace(next) {
+        drop_cgroup(dead.tree);
+    }
+    service.instance.as_ref()
 }
 
 fn found(instance: Option<&Instance>) -> Found {

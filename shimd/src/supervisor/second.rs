@@ -12,6 +12,7 @@ use socket_audit::{Expect, Owner};
 
 use super::Supervisor;
 use super::clock::Alarm;
+use super::early::HeadStart;
 use super::effects::drop_cgroup;
 use super::publish::remove_dead;
 use super::readiness::{outlived, said_ready, unreached};
@@ -88,7 +89,7 @@ impl Supervisor {
             }
             Deed::Publish => self.publish_second(name),
             Deed::Drain => self.drain(name),
-            Deed::Signal => self.signal_instance(name, true),
+            Deed::Signal => self.signal_instance(name, true, HeadStart::default()),
             Deed::Kill => self.kill(name, true),
         }
     }

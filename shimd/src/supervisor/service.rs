@@ -18,7 +18,7 @@ use crate::sys::watch::Change;
 
 use super::activation::{Kept, Owners};
 use super::clock::nanos;
-use super::launch::Early;
+use super::early::Early;
 use super::readiness::{outlived, said_ready, unreached};
 use super::second::Second;
 use super::socket::{Socket, audit_kind, declared};

@@ -8,7 +8,7 @@ use shimd_api::duration::format_duration;
 
 use super::clock::Alarm;
 use super::{KILL_AGAIN, Supervisor};
-use crate::core::machine::{Action, Beside, Deps, Durable, Event, Next, Phase, Restart, Timer};
+use crate::core::machine::{Action, Beside, Deps, Event, Next, Phase, Timer};
 use crate::core::policy;
 use crate::store::Write;
 
@@ -48,10 +48,13 @@ impl Supervisor {
             let rest_reason = now.rest.and(service.trouble.clone());
             let current = service.current;
             let write = Write::Intent { name: name.to_string(), durable: now, rest_reason, current };
-            let kept = self.store.submit(write);
-            // That the old instance has left is seen again by a recovery, and the clean that follows is the one that is in the
-            // store: it is enough that this word is there before the next instance's record, as what is submitted first is.
-            service.intent = (swaps || !only_left(before, now)).then_some(kept);
+            if swaps || !before.has_only_left(now) {
+                service.intent = Some(self.store.submit(write));
+            } else {
+                // That the old instance has left is seen again by a recovery, and the clean that follows is the one that is in
+                // the store.
+                self.store.note(write);
+            }
         }
         if service.machine.phase != phase {
             tracing::debug!(service = %name, ?event, from = ?phase, to = ?service.machine.phase);
@@ -126,10 +129,7 @@ impl Supervisor {
             Action::Beside(deed) => self.second(name, deed),
             // Done before the step's intent was written.
             Action::Swap => {}
-            Action::Signal => {
-                self.signal(name);
-                self.launch_early(name);
-            }
+            Action::Signal => self.signal(name),
             Action::Kill => self.kill(name, false),
             Action::Arm(timer) => {
                 let Some(service) = self.services.get(name) else { return };
@@ -187,15 +187,4 @@ impl Supervisor {
         }
         self.queue.push_back((name.clone(), Event::Deps(deps)));
     }
-}
-
-/// Whether all that has changed is that the instance which a restart is to end is gone.
-fn only_left(before: Durable, now: Durable) -> bool {
-    let left = |durable: Durable| {
-        durable
-            .restart
-            .filter(|restart| !restart.gapless)
-            .map(|restart| Restart { leaving: false, ..restart })
-    };
-    left(before).is_some() && Durable { restart: left(before), ..before } == now
 }

@@ -29,7 +29,9 @@ use std::time::Duration;
 use shimd_api::place::generation_of;
 use shimd_api::spec::Spec;
 use socket_audit::bridge::Bridge;
-use socket_audit::{Auditor, DentryKind, Diag, Expect, Finding, ListenerId, Owner, Party, Witness, procfs};
+use socket_audit::{
+    Auditor, DentryKind, Expect, Finding, ListenerId, Owner, Party, SocketKind, Witness, procfs,
+};
 
 use super::activation;
 use super::ending;
@@ -64,6 +66,8 @@ pub struct Sweep {
     held: Vec<ListenerId>,
     /// Those that stay where they are.
     stay: Vec<(PathBuf, ListenerId)>,
+    /// As [`foresee`] has said.
+    foreseen: bool,
 }
 
 /// A kernel socket that an instance of the service has listened on, and the hold on its file, where one was kept. With
@@ -73,7 +77,7 @@ pub struct Past {
     /// The declared path.
     pub path: PathBuf,
     /// The declared type.
-    pub kind: socket_audit::SocketKind,
+    pub kind: SocketKind,
     /// The kernel socket.
     pub listener: ListenerId,
     /// The hold.
@@ -108,12 +112,18 @@ impl Sweep {
             mark: format!("{tag}/{}/", spec.name),
             held: Vec::new(),
             stay: Vec::new(),
+            foreseen: false,
         }
     }
 
     /// These listeners are the daemon's own, and those of them that are at their paths stay there.
     pub fn leave(&mut self, held: Vec<ListenerId>, stay: Vec<(PathBuf, ListenerId)>) {
         (self.held, self.stay) = (held, stay);
+    }
+
+    /// What [`foresee`] has said of the same service a moment ago.
+    pub fn is_foreseen(&mut self, alone: bool) {
+        self.foreseen = alone;
     }
 
     /// The same for these paths alone.
@@ -132,6 +142,24 @@ pub fn run(plan: &Sweep) -> (CleanReport, Result<(), SweepError>) {
     let mut report = CleanReport::default();
     let result = sweep(plan, &mut report);
     (report, result)
+}
+
+/// Whether the files at the paths will be all that is in the way of a clean that is to come, once the instance that serves is
+/// gone: each path is that of a listener of its own, whose file is held, and nobody else is about who has lost one of them. So
+/// all that the clean has to ask then is whether each file is dead. To be asked while the instance serves: the dump that it
+/// takes costs the more the more sockets the machine has, and nobody waits for it.
+pub fn foresee(plan: &Sweep) -> bool {
+    let own = |asked: &Asked| {
+        plan.past.iter().any(|past| {
+            let held = past.witness.as_ref().and_then(|witness| witness.listener());
+            past.path == asked.path && past.kind != SocketKind::Dgram && held == Some(past.listener)
+        })
+    };
+    let paths: Vec<&Path> = plan.asked().map(|asked| asked.path).collect();
+    let known: Vec<ListenerId> = plan.past.iter().map(|past| past.listener).collect();
+    plan.force
+        && plan.asked().all(|asked| asked.path.is_absolute() && own(&asked))
+        && Auditor::new().is_ok_and(|mut auditor| auditor.are_alone(&paths, &known))
 }
 
 /// Why a start would be refused for somebody who listens on a path, at this moment. Nothing is touched.
@@ -227,10 +255,7 @@ struct Found {
 
 /// Who is to be ended, in order.
 fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Found, SweepError> {
-    let asked: Vec<Asked> = plan.asked().filter(Asked::has_something).collect();
-    if asked.is_empty() {
-        return Ok(Found::default());
-    }
+    let asked: Vec<Asked> = plan.asked().filter(|asked| asked.has_something(plan.foreseen)).collect();
     let nobodys = |asked: &Asked| {
         let past = plan.past.iter().find(|past| past.path == asked.path && past.witness.is_some());
         Expect {
@@ -241,7 +266,10 @@ fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Found, SweepError> {
             ..Expect::path(asked.path)
         }
     };
-    let findings = auditor.audit(&asked.iter().map(nobodys).collect::<Vec<_>>());
+    let findings = match asked.is_empty() {
+        true => Vec::new(),
+        false => auditor.audit(&asked.iter().map(nobodys).collect::<Vec<_>>()),
+    };
     let Found { mut victims, mut bridges } = Found::default();
     for (asked, finding) in asked.iter().zip(findings) {
         for party in &finding.others {
@@ -256,7 +284,7 @@ fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Found, SweepError> {
             }
         }
     }
-    victims.extend(known_holders(plan)?);
+    victims.extend(known_holders(plan, auditor)?);
     victims.sort_unstable();
     victims.dedup();
     Ok(Found { victims, bridges })
@@ -293,9 +321,9 @@ impl Sweep {
 
 impl Asked<'_> {
     /// With nothing to see but a dead socket's file, and nobody to be ended unseen, there is nobody to ask for: most
-    /// starts.
-    fn has_something(&self) -> bool {
-        self.end || self.path.is_relative() || !is_proven_free(self.path)
+    /// starts. `foreseen`: there will be none of these.
+    fn has_something(&self, foreseen: bool) -> bool {
+        self.end && !foreseen || self.path.is_relative() || !is_proven_free(self.path)
     }
 }
 
@@ -324,14 +352,13 @@ impl Place {
 
 /// With `--clean`: who holds a kernel socket that an instance of ours has listened on, whatever its name. A
 /// descriptor passed on, a child that got away.
-fn known_holders(plan: &Sweep) -> Result<Vec<i32>, SweepError> {
+fn known_holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Vec<i32>, SweepError> {
     if !plan.force || plan.past.is_empty() {
         return Ok(Vec::new());
     }
-    let mut diag = Diag::open()?;
     let mut alive = HashSet::new();
     for id in plan.past.iter().map(|past| past.listener) {
-        if diag.query(id.inode, id.cookie)?.is_some() {
+        if auditor.lives(id)? {
             alive.insert(id.inode);
         }
     }

@@ -279,7 +279,7 @@ impl Supervisor {
         self.logs.forget(name);
         self.index_dependents();
         self.watch_changed = true;
-        let _ = self.store.submit(Write::Delete { name: name.to_string() });
+        self.store.note(Write::Delete { name: name.to_string() });
         ChangeRow { name: name.to_string(), change: "deleted".to_owned() }
     }
 }

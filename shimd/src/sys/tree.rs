@@ -161,8 +161,9 @@ impl Tree {
             delivered(&main, signal)?;
             main.exited().await?;
         }
-        self.signal_all(signal).await?;
-        self.gone().await;
+        let look = self.look().await?;
+        signal_each(&look.live, signal)?;
+        self.gone_after(Ok(look)).await;
         Ok(())
     }
 
@@ -199,10 +200,19 @@ impl Tree {
 
     /// Returns once no process of the tree is alive. The caller sets the time.
     pub async fn gone(&self) {
+        self.gone_after(self.look().await).await;
+    }
+
+    async fn gone_after(&self, first: Result<Look, TreeError>) {
+        let mut look = Some(first);
         // A process in the middle of an exec has no environ for a moment: so look twice.
         let mut empty = 0;
         while empty < 2 {
-            match self.look().await {
+            let now = match look.take() {
+                Some(look) => look,
+                None => self.look().await,
+            };
+            match now {
                 Ok(Look { live, sure: true }) if live.is_empty() => empty += 1,
                 Ok(Look { live, .. }) if live.is_empty() => {
                     empty = 0;
