@@ -3,9 +3,11 @@
 
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
+use scenarios::client::ping;
 use scenarios::{Json, Need, Result, World, ensure, processes, scenario, specs, wait_until};
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("recovery_and_names::start_at_once", &[Need::Daemon], start_at_once),
         scenario("recovery_and_names::of_another_mode", &[Need::Daemon], another_mode),
         scenario("recovery_and_names::of_one_that_is_down", &[Need::Daemon], down),
+        scenario("recovery_and_names::folders_of_pins", &[Need::Daemon], folders_of_pins),
     ]
 }
 
@@ -46,6 +49,24 @@ fn another_mode(world: &World) -> Result {
     world.up(&specs::unixd(world, "web", &[]))?;
     ensure!(own.symlink_metadata().is_err(), "the path of a dead generation is removed");
     Ok(())
+}
+
+/// A daemon that is killed between the making of a folder for pins and that of a pin leaves it empty.
+fn folders_of_pins(world: &World) -> Result {
+    world.start_daemon()?;
+    let pid = world.up(&specs::with(specs::unixd(world, "web", &[]), json!({"on_missing": "relink"})))?;
+    world.kill_daemon()?;
+    let own = format!(".shimd-{}", nix::unistd::geteuid());
+    let left = [world.sockets().join(&own), world.sockets().join("web").join(&own)];
+    for folder in &left {
+        fs::create_dir(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    world.start_daemon()?;
+    wait_until(SOON, "they are removed", || left.iter().all(|folder| !folder.exists()))?;
+    ensure!(ping(&world.socket("web", "rpc.sock"))? == pid, "what it serves stays");
+    let pins = || fs::read_dir(world.sockets().join(".shimd")).is_ok_and(|pins| pins.count() == 1);
+    wait_until(SOON, "and has its pin", pins)
 }
 
 /// The same for a service that is not to be started: the next daemon removes it.

@@ -10,6 +10,8 @@
 //! | of our home, of nobody | removed |
 //! | of another home, somebody listens on it | kept |
 //! | of another home, nobody listens on it | removed |
+//!
+//! A folder that is empty then is removed too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -48,7 +50,9 @@ impl Pins {
             match self.make_at(&place, socket, &name, ino) {
                 Ok(pin) => return Ok(pin),
                 Err(e) => {
-                    let hopeless = matches!(e.errno, Errno::EPERM | Errno::ESTALE);
+                    // One that has just lost its dentry cannot be linked to anywhere.
+                    let gone = e.errno == Errno::ENOENT && socket.symlink_metadata().is_err();
+                    let hopeless = gone || matches!(e.errno, Errno::EPERM | Errno::ESTALE);
                     why.get_or_insert(e);
                     if hopeless {
                         break;
@@ -151,7 +155,7 @@ impl Supervisor {
         }
     }
 
-    /// Removes pins that nobody owns, left by a daemon that was killed.
+    /// Removes pins that nobody owns, and folders of pins without any, left by a daemon that was killed.
     pub(super) fn sweep_pins(&mut self) {
         let mut ours = BTreeSet::new();
         let mut places = BTreeSet::new();
@@ -171,6 +175,10 @@ impl Supervisor {
                     tracing::info!(pin = %place.join(&name).display(), "a pin that nobody owns is removed");
                     folder.remove(&name);
                 }
+            }
+            // Those in use are tidied when a service comes to rest.
+            if !self.pins.open.contains_key(&place) {
+                folder.remove_if_empty();
             }
         }
     }
@@ -199,4 +207,20 @@ pub fn nobody_listens(auditor: &mut Auditor, path: &Path) -> bool {
     // One that was shut down for good is bound, and nobody's.
     let expect = Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(path) };
     matches!(auditor.confirm(&expect).verdict, Verdict::Stale | Verdict::Absent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_can_be_pinned_no_other_place_is_tried() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("web");
+        std::fs::create_dir(&folder).unwrap();
+        let mut pins = Pins::new(root.path(), "0123456789abcdef");
+        let refused = pins.make("web", &folder.join("gone.sock"), 1).unwrap_err();
+        assert_eq!(refused.errno, Errno::ENOENT);
+        assert_eq!(pins.open.len(), 1, "{:?}", pins.open.keys());
+    }
 }
