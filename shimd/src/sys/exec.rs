@@ -39,6 +39,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, faccessat};
 use serde::{Deserialize, Serialize};
 
 use super::pidfd::errno_of;
+use super::schedule;
 use super::spawn::{ExecPlan, Ids};
 
 pub(crate) mod handover;
@@ -112,6 +113,7 @@ pub fn trampoline(in_cgroup: bool) -> ! {
     // SAFETY: this process was made for this function. Nothing above descriptor 2 is anybody's: what the daemon
     // did not mark close-on-exec, and so leaked to us.
     unsafe { close_from(3) };
+    schedule::soon_until_exec();
     let status = match take_channel() {
         Some(channel) => run(channel, in_cgroup),
         None => {
@@ -146,6 +148,7 @@ fn run(mut channel: UnixStream, in_cgroup: bool) -> i32 {
         _ => return ABANDONED,
     }
     // The channel is close-on-exec, as is all that was opened here: the daemon reads an end of file.
+    schedule::ordinarily();
     let Err(errno) = nix::unistd::execve(&image.path, &image.argv, &image.env);
     fail(&mut channel, image.failure(errno))
 }

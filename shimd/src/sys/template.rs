@@ -34,6 +34,7 @@ use nix::sys::socket::{
 };
 
 use super::exec;
+use super::schedule;
 
 /// The argument by which `main` knows it.
 pub const ARGUMENT: &str = "__template";
@@ -117,6 +118,7 @@ pub fn main() -> ! {
     // SAFETY: this process was made for this function. Nothing above descriptor 2 is anybody's.
     unsafe { exec::close_from(3) };
     let _ = nix::unistd::setsid(); // fails only where it leads one already
+    schedule::soon_until_exec();
     let stdin = std::io::stdin();
     while let Some(order) = next(stdin.as_fd()) {
         if let Some(in_cgroup) = child(&order) {
