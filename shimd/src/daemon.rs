@@ -12,7 +12,7 @@ use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use socket_audit::{Auditor, Expect, Owner, Verdict};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::replace::{self, ReplaceError};
 use crate::server::{self, Handler, Limits, News, Server};
@@ -95,7 +95,7 @@ fn start(replacing: bool) -> Result<(), StartError> {
     folder::private_folder(&home.logs())?;
     schedule::soon();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .max_blocking_threads(8)
         .thread_stack_size(512 * 1024)
         .on_thread_start(schedule::soon)
@@ -134,7 +134,8 @@ fn start(replacing: bool) -> Result<(), StartError> {
         let most = Limits::default();
         let server = server.with_limits(Limits { clients: limits::clients(most.clients), ..most });
         let control = server.control();
-        let (supervisor, handle) = Supervisor::build(Parts {
+        let clients = tokio::runtime::Handle::current();
+        let Supervising { handle, ended, _stays } = supervise(Parts {
             home: home.clone(),
             lock: lock.clone(),
             root,
@@ -142,14 +143,13 @@ fn start(replacing: bool) -> Result<(), StartError> {
             loaded,
             control,
             inherited,
+            clients,
         })?;
         tracing::info!("shimd {} listens on {}", env!("CARGO_PKG_VERSION"), home.control_socket().display());
-        let supervising = tokio::spawn(supervisor.run());
-        tokio::spawn(end_at_signal(handle.clone()));
         // The supervisor ends when it was told to; the server then lets the answers on their way be written.
         let ended = async {
-            if let Err(e) = supervising.await {
-                tracing::error!("the supervisor ended by itself: {e}; services live on, start shimd again");
+            if ended.await.is_err() {
+                tracing::error!("the supervisor ended by itself; services live on, start shimd again");
             }
         };
         server.serve(Arc::new(Api(handle)), ended).await;
@@ -158,6 +158,53 @@ fn start(replacing: bool) -> Result<(), StartError> {
     // Nobody waited for the last events; a disk that hangs must not hold up the end.
     runtime.block_on(last.settled());
     ended
+}
+
+/// The supervisor, at work on its thread.
+struct Supervising {
+    handle: Handle,
+    /// It has ended; an error where that was by itself.
+    ended: oneshot::Receiver<()>,
+    /// What it has begun goes on until this is dropped.
+    _stays: oneshot::Sender<()>,
+}
+
+/// Starts the supervisor on a thread of its own, which does nothing else, in a runtime of its own: what it waits for wakes
+/// that thread and no other. Of several threads, each step between the end of one instance and the exec of the next would
+/// first be handed to another, and may find that one's processor asleep.
+fn supervise(parts: Parts) -> Result<Supervising, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(8)
+        .thread_stack_size(512 * 1024)
+        .on_thread_start(schedule::soon)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let (built, answer) = std::sync::mpsc::channel();
+    let (done, ended) = oneshot::channel();
+    let (_stays, server_ended) = oneshot::channel::<()>();
+    let work = move || {
+        schedule::soon();
+        runtime.block_on(async {
+            match Supervisor::build(parts) {
+                Err(e) => drop(built.send(Err(e))),
+                Ok((supervisor, handle)) => {
+                    tokio::spawn(end_at_signal(handle.clone()));
+                    drop(built.send(Ok(handle)));
+                    supervisor.run().await;
+                    let _ = done.send(());
+                    // Answers on their way are still made here.
+                    let _ = server_ended.await;
+                }
+            }
+        });
+    };
+    let thread = std::thread::Builder::new().name("supervisor".into()).stack_size(1024 * 1024);
+    thread.spawn(work).map_err(StartError::Runtime)?;
+    match answer.recv() {
+        Ok(built) => Ok(Supervising { handle: built?, ended, _stays }),
+        Err(_) => Err(StartError::Runtime(std::io::Error::other("its thread has ended"))),
+    }
 }
 
 /// Who listens at the control socket's path, if anybody does. The home's lock proves that no daemon runs here only for as

@@ -190,20 +190,27 @@ impl Store {
     /// some do events come after what services need.
     pub fn submit(&self, write: Write) -> Ack {
         let (tx, rx) = oneshot::channel();
-        self.queue(write, Some(tx));
+        self.queue(write, Some(tx), true);
+        Ack(rx)
+    }
+
+    /// As [`submit`](Store::submit), of what is followed at once by another write that is waited for: both are one commit.
+    pub fn submit_with_the_next(&self, write: Write) -> Ack {
+        let (tx, rx) = oneshot::channel();
+        self.queue(write, Some(tx), false);
         Ack(rx)
     }
 
     /// Queues a write for which nobody waits, in the order of all writes: it is in the store some milliseconds later, or with
     /// the next that somebody waits for.
     pub fn note(&self, write: Write) {
-        self.queue(write, None);
+        self.queue(write, None, false);
     }
 
-    fn queue(&self, write: Write, answer: Option<oneshot::Sender<Answer>>) {
+    fn queue(&self, write: Write, answer: Option<oneshot::Sender<Answer>>, hurried: bool) {
         if !write.is_history() || self.lost.enter(self.queued) {
             // A thread that is gone drops the sender, and the Ack says so.
-            return self.jobs.push(Job::Write(write, answer));
+            return self.jobs.push(Job::Write { write, answer, hurried });
         }
         let why = format!("{} events wait for the disk already", self.queued);
         self.lost.add(1, &why);

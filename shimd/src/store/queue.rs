@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | works | nobody: it looks before it sleeps |
 //! | has nothing | anything |
-//! | has what nobody waits for, and lets it wait for company | what somebody waits for, and a full batch |
+//! | has what is not hurried, and lets it wait for company | what is, and a full batch |
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use super::thread::Job;
 
 /// How many jobs are taken at once.
 const BATCH: usize = 1024;
-/// How long what nobody waits for waits for more: those who follow are to have an event first, and a service that starts the
+/// How long what is not hurried waits for more: those who follow are to have an event first, and a service that starts the
 /// processor.
 const COMPANY: Duration = Duration::from_millis(2);
 
@@ -45,7 +45,7 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Inner {
     jobs: VecDeque<Job>,
-    /// How many of them somebody waits for.
+    /// How many of them wait for no company.
     hurried: usize,
     thread: Thread,
     /// Nothing is pushed any more.
@@ -166,7 +166,7 @@ mod tests {
 
     fn event() -> Job {
         let culprit = Culprit { pid: 1, name: "rm".into(), exe: None, uid: None };
-        Job::Write(Write::EventCulprit { id: 1, culprit }, None)
+        Job::Write { write: Write::EventCulprit { id: 1, culprit }, answer: None, hurried: false }
     }
 
     fn flush() -> Job {

@@ -29,8 +29,13 @@ pub(super) type Question = (EventQuery, oneshot::Sender<Rows>);
 
 #[derive(Debug)]
 pub(super) enum Job {
-    /// With who waits for it, if anybody does.
-    Write(Write, Option<oneshot::Sender<Answer>>),
+    Write {
+        write: Write,
+        /// Who is told.
+        answer: Option<oneshot::Sender<Answer>>,
+        /// It waits for no company.
+        hurried: bool,
+    },
     Read(Question),
     Flush(oneshot::Sender<Answer>),
     /// The database has lost its place.
@@ -38,9 +43,9 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Nobody waits for it.
+    /// It can wait a little for what is written with it.
     pub fn is_unhurried(&self) -> bool {
-        matches!(self, Job::Write(_, None))
+        matches!(self, Job::Write { hurried: false, .. })
     }
 }
 
@@ -63,7 +68,7 @@ impl Writer {
             for job in jobs {
                 match job {
                     Job::Anew => anew = true,
-                    Job::Write(write, answer) => {
+                    Job::Write { write, answer, .. } => {
                         writes.push(write);
                         answers.push(answer);
                     }

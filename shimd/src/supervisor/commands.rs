@@ -348,7 +348,7 @@ impl Supervisor {
         let since = given.since.map(Duration::from_nanos);
         let lines = given.lines.unwrap_or(if since.is_some() { usize::MAX } else { LINES });
         let logs = self.logs.clone();
-        tokio::task::spawn_blocking(move || {
+        self.clients.spawn_blocking(move || {
             let rows = logs.tail(&name, lines, since).map_err(|e| RpcError::internal(e.to_string()));
             answer(reply, rows.and_then(value));
         });
@@ -369,7 +369,7 @@ impl Supervisor {
         let wanted = Wanted { lines, since, follow: given.follow, raw: given.raw, most: None };
         let (out, stream) = mpsc::channel(1);
         let logs = self.logs.clone();
-        tokio::spawn(async move {
+        self.clients.spawn(async move {
             let end = match logs.read(name.to_string(), wanted, &out).await {
                 Ok(()) => News::Complete,
                 Err(e) => News::Failed(RpcError::internal(e.to_string())),

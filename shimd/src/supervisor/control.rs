@@ -11,7 +11,7 @@ use shimd_api::event::{DoctorRow, EventDetail, EventKind};
 
 use super::Supervisor;
 use super::culprits;
-use crate::server::{ControlHandle, Restored};
+use crate::server::{ControlHandle, RestoreError, Restored};
 
 /// The first wait before a second repair.
 const WAIT: Duration = Duration::from_millis(100);
@@ -78,7 +78,7 @@ impl Supervisor {
             culprit: culprit.clone(),
             ..EventDetail::default()
         };
-        let outcome = self.control.handle.restore();
+        let outcome = self.restore_control();
         if self.control.repaired.is_some() {
             self.control.wait = (self.control.wait * 2).min(LONGEST);
         }
@@ -112,10 +112,16 @@ impl Supervisor {
     /// Where the socket is in place, its pin is too, or is made anew.
     pub(super) fn renew_control_pin(&mut self) {
         if self.control.handle.look()
-            && let Err(e) = self.control.handle.restore()
+            && let Err(e) = self.restore_control()
         {
             tracing::debug!("the control socket's pin: {e}");
         }
+    }
+
+    fn restore_control(&self) -> Result<Restored, RestoreError> {
+        // A listener that is bound anew is the server's.
+        let _within = self.clients.enter();
+        self.control.handle.restore()
     }
 
     pub(super) fn control_row(&self) -> DoctorRow {

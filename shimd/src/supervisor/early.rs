@@ -3,8 +3,7 @@
 //! A spawn is three steps: the trampoline is made and becomes all that the plan says, the instance is recorded, the
 //! trampoline execs. Of a restart only the last of them need be after the old instance's end:
 //! ```text
-//! intent stored ─┐
-//! trampoline made ┴─ recorded ─ old one signalled … gone ─ swept ─ exec
+//! trampoline made ─ intent and record stored ─ old one signalled … gone ─ swept ─ exec
 //! ```
 //! So the stop signal waits for the record, though not for long. The trampoline is no instance yet: it has nothing open of
 //! anybody's, waits for the word, and ends without it. It is used only if the next spawn is the very one that it was made
@@ -27,6 +26,7 @@ use tokio::task::JoinHandle;
 use super::Supervisor;
 use super::activation::is_activated;
 use super::launch::{LaunchError, Ready};
+use super::service::Service;
 use super::socket::Socket;
 use super::sweep::{Sweep, foresee};
 use crate::core::machine::{Next, Phase};
@@ -106,18 +106,24 @@ fn waiting(made: Result<Ready, LaunchError>) -> Option<Ready> {
     None
 }
 
+impl Service {
+    /// Whether an instance is sure to come after the one that is to be stopped.
+    pub fn comes_early(&self) -> bool {
+        matches!(self.machine.phase, Phase::Stopping(Next::Again))
+            && self.machine.restart.is_some()
+            && self.machine.beside.is_none()
+            && self.early.is_none()
+            // Its listeners are bound by the clean.
+            && !self.spec.sockets.iter().any(is_activated)
+    }
+}
+
 impl Supervisor {
-    /// Begins the launch of the instance that comes after the one that is to be stopped, where that is sure to come.
+    /// Begins the launch of the instance that comes after the one that is to be stopped.
     pub(super) fn launch_early(&mut self, name: &Arc<str>) -> HeadStart {
         let Some(service) = self.services.get_mut(name) else { return HeadStart::default() };
-        let comes = matches!(service.machine.phase, Phase::Stopping(Next::Again))
-            && service.machine.restart.is_some()
-            && service.machine.beside.is_none()
-            && service.early.is_none()
-            // Its listeners are bound by the clean.
-            && !service.spec.sockets.iter().any(is_activated);
         // What is left of descriptors is for what runs.
-        if !comes || limits::shortage().is_some() {
+        if !service.comes_early() || limits::shortage().is_some() {
             return HeadStart::default();
         }
         service.generation += 1;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::activation;
-use super::early::HeadStart;
+use super::early::{Early, HeadStart};
 use super::publish::remove_dead;
 use super::service::{CleanReport, Instance, Service};
 use super::socket::{Socket, declared};
@@ -47,6 +47,23 @@ pub enum Outcome {
     Unwritten(StoreError),
 }
 
+impl Outcome {
+    fn of_clean((report, result): (CleanReport, Result<(), SweepError>)) -> Outcome {
+        match result {
+            Ok(()) => Outcome::Cleaned(report),
+            Err(e) => Outcome::CleanFailed(report, e),
+        }
+    }
+}
+
+/// A clean may wait, for a process to end or a disk: on a thread that may.
+async fn prepare(plan: activation::Plan) -> Outcome {
+    match tokio::task::spawn_blocking(move || activation::prepare(plan)).await {
+        Ok(done) => Outcome::of_clean(done),
+        Err(e) => Outcome::CleanFailed(CleanReport::default(), SweepError::Task(e.to_string())),
+    }
+}
+
 /// How long the parent of an adopted process may take to reap it: the kernel tells the status only then.
 const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -81,17 +98,19 @@ impl Supervisor {
         let old = std::mem::replace(&mut service.sockets, sockets);
         self.watch_changed |= old.iter().map(|s| &s.path).ne(service.sockets.iter().map(|s| &s.path));
         let mut plan = Sweep::plan(&spec, &self.root, &self.tag, past, force);
-        plan.is_foreseen(service.early.as_ref().is_some_and(|early| early.is_for(&spec) && early.alone()));
+        let early = service.early.as_ref().filter(|early| early.is_for(&spec));
+        // Everything else is ready: it goes without a change of thread where it can.
+        let at_once = early.is_some();
+        plan.is_foreseen(early.is_some_and(Early::alone));
         let generation = service.generation;
         let plan = self.activation_plan(name, plan, false);
         self.effect(name, generation, async move {
             if let Some(short) = sys_limits::shortage() {
                 return Outcome::CleanFailed(CleanReport::default(), SweepError::Shortage(short));
             }
-            match tokio::task::spawn_blocking(move || activation::prepare(plan)).await {
-                Ok((report, Ok(()))) => Outcome::Cleaned(report),
-                Ok((report, Err(e))) => Outcome::CleanFailed(report, e),
-                Err(e) => Outcome::CleanFailed(CleanReport::default(), SweepError::Task(e.to_string())),
+            match at_once.then(|| plan.run_if_clear()).flatten() {
+                Some(done) => Outcome::of_clean(done),
+                None => prepare(plan).await,
             }
         });
     }
@@ -102,13 +121,7 @@ impl Supervisor {
         let generation = service.generation;
         let plan = Sweep::plan(&service.spec, &self.root, &self.tag, Vec::new(), false);
         let plan = self.activation_plan(name, plan, true);
-        self.effect(name, generation, async move {
-            match tokio::task::spawn_blocking(move || activation::prepare(plan)).await {
-                Ok((report, Ok(()))) => Outcome::Cleaned(report),
-                Ok((report, Err(e))) => Outcome::CleanFailed(report, e),
-                Err(e) => Outcome::CleanFailed(CleanReport::default(), SweepError::Task(e.to_string())),
-            }
-        });
+        self.effect(name, generation, prepare(plan));
     }
 
     /// Takes the stop signal to the main process, or to all that is left where the main process is gone,

@@ -181,7 +181,7 @@ impl Supervisor {
         };
         let known = self.known(&query);
         let rows = self.store.events(query);
-        tokio::spawn(async move {
+        self.clients.spawn(async move {
             let rows = match known.await {
                 Ok(()) => rows.await.map_err(|e| RpcError::internal(e.to_string())),
                 Err(unknown) => Err(unknown),
@@ -206,7 +206,7 @@ impl Supervisor {
         // From here on the stream has every event; the past ends with the last before.
         let last = self.events.last;
         let past = (query.since.is_some() || query.after.is_some()).then(|| self.store.events(query));
-        tokio::spawn(async move {
+        self.clients.spawn(async move {
             let rows = match (known.await, past) {
                 (Err(unknown), _) => Err(unknown),
                 (Ok(()), Some(rows)) => rows.await.map_err(|e| RpcError::internal(e.to_string())),

@@ -53,6 +53,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use shimd_api::paths::Home;
 use socket_audit::{Auditor, ListenerId};
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::machine::{Event, Timer};
@@ -66,6 +67,7 @@ use crate::sys::lock::HomeLock;
 use crate::sys::notify::{self, Notify};
 use crate::sys::reaper::{self, Exit};
 use crate::sys::template::Template;
+use crate::sys::timer::FineTimer;
 use crate::sys::tree;
 use crate::sys::watch::Watcher;
 
@@ -123,6 +125,7 @@ pub struct Supervisor {
     early_exits: HashMap<i32, Exit>,
     spawning: usize,
     clock: Clock,
+    timer: FineTimer,
     waiters: Vec<Waiter>,
     /// Who is being restarted, and who is to be.
     rollout: Rollout,
@@ -164,6 +167,8 @@ pub struct Supervisor {
     /// Or why process trees have none.
     cgroups: Result<Cgroups, String>,
     control: Control,
+    /// Where what clients wait for is done that is none of the supervisor's own work.
+    clients: Runtime,
     logs: Logs,
     home: Home,
     /// Shared with whoever holds it until the last event is kept.
@@ -195,6 +200,8 @@ pub struct Parts {
     pub control: ControlHandle,
     /// Descriptors that the service manager has handed over, with their names.
     pub inherited: Vec<(String, OwnedFd)>,
+    /// The server's runtime.
+    pub clients: Runtime,
 }
 
 /// Why the supervisor cannot begin.
@@ -214,7 +221,7 @@ pub enum BuildError {
 impl Supervisor {
     /// Puts the parts together, within a tokio runtime; the store's services are found again when it runs.
     pub fn build(parts: Parts) -> Result<(Supervisor, Handle), BuildError> {
-        let Parts { home, lock, root, store, loaded, control, inherited } = parts;
+        let Parts { home, lock, root, store, loaded, control, inherited, clients } = parts;
         let (sender, inbox) = mpsc::unbounded_channel();
         let tag = tree::home_tag(&home.run);
         let mut troubles = BTreeMap::new();
@@ -231,6 +238,7 @@ impl Supervisor {
             early_exits: HashMap::new(),
             spawning: 0,
             clock: Clock::default(),
+            timer: FineTimer::start(),
             waiters: Vec::new(),
             rollout: Rollout::new(rolling::bound()),
             queue: VecDeque::new(),
@@ -259,6 +267,7 @@ impl Supervisor {
             notify,
             cgroups,
             control: Control::new(control),
+            clients,
             logs: Logs::start(home.logs()),
             boot_id: boot_id().to_owned(),
             home,
@@ -302,7 +311,7 @@ impl Supervisor {
                 () = self.watcher.next_batch(&mut changes) => self.on_changes(&mut changes),
                 Some(message) = self.inbox.recv() => self.on_message(message),
                 Some(note) = next_note(self.notify.as_ref()) => self.on_note(&note),
-                () = tokio::time::sleep_until(until.into()) => self.on_time(),
+                () = self.timer.until(until) => self.on_time(),
             }
             // What has queued up meanwhile goes into the same audit.
             for _ in 0..256 {

@@ -8,6 +8,7 @@
 //! before the exec                               one lstat: so the history tells of each restart that nothing was there
 //! its folder tells of something; after 1 ms,    one lstat; where something lies at each path, a glance: one quick dump
 //!   ever more rarely up to 200 ms               for all services that are to be looked at
+//! 0.1 ms after the first glance, and so on      the same: most that bind listen at once
 //! 250 ms after the exec, then each second       an audit of all that there is, on the thread, together with others':
 //!                                               what keeps clients from it, if it is not just slow
 //! ```
@@ -29,6 +30,10 @@ use crate::core::machine::Phase;
 const CLOSELY: Duration = Duration::from_millis(250);
 /// And again so often.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Who is bound is looked at again so soon.
+const LISTENS_SOON: Duration = Duration::from_micros(100);
+/// The first wait of one that has nothing there.
+const FIRST: Duration = Duration::from_millis(1);
 /// The longest wait between two looks.
 const CALM: Duration = Duration::from_millis(200);
 
@@ -41,6 +46,8 @@ pub struct Looks {
     closely: Option<Instant>,
     /// A close one was had.
     close: bool,
+    /// What the first glance took. Later ones wait for longer than that: on a machine with many sockets a dump is dear.
+    glance: Option<Duration>,
 }
 
 impl Service {
@@ -69,12 +76,11 @@ impl Supervisor {
     /// Looks at the new instance now, and again until it serves.
     pub(super) fn verify(&mut self, name: &Arc<str>) {
         if let Some(service) = self.services.get_mut(name) {
-            let first = Duration::from_millis(1);
             let closely = service.times.spawned.map(|at| at + CLOSELY);
-            service.looks = Looks { after: first, closely, close: false };
+            service.looks = Looks { after: FIRST, closely, ..Looks::default() };
             // One that took over has been seen to serve; some servers bind twice at their start.
             let again = service.machine.phase == Phase::Running;
-            self.clock.arm(name, Alarm::Look, if again { Duration::from_secs(1) } else { first });
+            self.clock.arm(name, Alarm::Look, if again { Duration::from_secs(1) } else { FIRST });
             self.dirty.insert(name.clone(), None);
         }
     }
@@ -82,7 +88,10 @@ impl Supervisor {
     pub(super) fn look_again(&mut self, name: &Arc<str>) {
         let Some(service) = self.services.get_mut(name) else { return };
         if service.machine.phase == Phase::Verifying {
-            service.looks.after = (service.looks.after * 5 / 4).clamp(Duration::from_millis(1), CALM);
+            let after = service.looks.after;
+            let longer = if after < FIRST { after * 2 } else { after * 5 / 4 };
+            let dear = service.looks.glance.unwrap_or_default() * 4;
+            service.looks.after = longer.max(dear).min(CALM);
             self.clock.arm(name, Alarm::Look, service.looks.after);
         }
     }
@@ -112,8 +121,10 @@ impl Supervisor {
         }
         // Services without sockets have nothing to be glanced at.
         let glances = if expects.is_empty() { Vec::new() } else { self.auditor.glance(&expects) };
+        let took = asked.elapsed();
         let mut glances = glances.into_iter();
         for (name, subject, places) in asks {
+            let asked_of = places.len();
             let seen = places.into_iter().zip(glances.by_ref());
             let found: Found = seen.filter_map(|(place, finding)| Some((place, finding?))).collect();
             // One that was in order and is no longer: that is a loss.
@@ -121,11 +132,23 @@ impl Supervisor {
                 let mut was = service.sockets.iter().enumerate().filter(|(_, k)| k.known.is_some());
                 was.any(|(place, _)| !found.iter().any(|(seen, _)| *seen == place))
             });
+            if found.len() < asked_of {
+                self.looks_soon(&name, took);
+            }
             if lost {
                 self.audit_one(&name, None, true);
             } else {
                 self.take_findings(&name, subject, asked, found, true);
             }
+        }
+    }
+
+    /// A first glance found it bound, and not in order yet.
+    fn looks_soon(&mut self, name: &Arc<str>, took: Duration) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        if service.looks.glance.replace(took).is_none() {
+            service.looks.after = LISTENS_SOON.max(took * 4);
+            self.clock.arm(name, Alarm::Look, service.looks.after);
         }
     }
 

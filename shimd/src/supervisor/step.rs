@@ -49,7 +49,12 @@ impl Supervisor {
             let current = service.current;
             let write = Write::Intent { name: name.to_string(), durable: now, rest_reason, current };
             if swaps || !before.has_only_left(now) {
-                service.intent = Some(self.store.submit(write));
+                let store = &self.store;
+                let recorded_early = actions.contains(&Action::Signal) && service.comes_early();
+                service.intent = Some(match recorded_early {
+                    true => store.submit_with_the_next(write),
+                    false => store.submit(write),
+                });
             } else {
                 // That the old instance has left is seen again by a recovery, and the clean that follows is the one that is in
                 // the store.

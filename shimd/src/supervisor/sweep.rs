@@ -162,6 +162,23 @@ pub fn foresee(plan: &Sweep) -> bool {
         && Auditor::new().is_ok_and(|mut auditor| auditor.are_alone(&paths, &known))
 }
 
+/// The sweep, where nobody is in the way: each path is proven free, and who was to be looked for beyond that is foreseen not
+/// to be there. No dump is taken, and nobody has to be ended or waited for. `None` where it is not so; nothing was touched then.
+pub fn run_if_clear(plan: &Sweep) -> Option<(CleanReport, Result<(), SweepError>)> {
+    if !plan.foreseen && plan.asked().any(|asked| asked.end) {
+        return None;
+    }
+    let mut auditor = Auditor::new().ok()?;
+    let has_ended = |past: &Past| matches!(auditor.lives(past.listener), Ok(false));
+    let clear = |asked: Asked| asked.path.is_absolute() && is_proven_free(asked.path);
+    if plan.force && !plan.past.iter().all(has_ended) || !plan.asked().all(clear) {
+        return None;
+    }
+    let mut report = CleanReport::default();
+    let result = make_way(plan, Found::default(), &mut auditor, &mut report);
+    Some((report, result))
+}
+
 /// Why a start would be refused for somebody who listens on a path, at this moment. Nothing is touched.
 pub fn refusal(plan: &Sweep) -> Option<SweepError> {
     let mut auditor = Auditor::new().ok()?;
@@ -187,6 +204,15 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
     let mut auditor = Auditor::new()?;
     // Whoever stays, and whatever is never removed, is told before anything is touched.
     let found = holders(plan, &mut auditor)?;
+    make_way(plan, found, &mut auditor, report)
+}
+
+fn make_way(
+    plan: &Sweep,
+    found: Found,
+    auditor: &mut Auditor,
+    report: &mut CleanReport,
+) -> Result<(), SweepError> {
     for socket in plan.sockets.iter().filter(|s| !s.optional && s.path.is_absolute()) {
         clean::look_first(&socket.path)
             .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
@@ -195,13 +221,13 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
         folder::ensure_folder(parent, plan.owner, 0o755)
             .map_err(|source| SweepError::Folder { field: socket.field.clone(), source })?;
     }
-    end_holders(plan, found, &mut auditor, report)?;
+    end_holders(plan, found, auditor, report)?;
     for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
         let kept = plan.stay.iter().find(|(path, _)| *path == socket.path);
-        if kept.is_some_and(|(path, id)| activation::is_at(&mut auditor, path, *id)) {
+        if kept.is_some_and(|(path, id)| activation::is_at(auditor, path, *id)) {
             continue;
         }
-        remove_stale(socket, &mut auditor, report)?;
+        remove_stale(socket, auditor, report)?;
     }
     remove_marker(plan, report)
 }
@@ -255,7 +281,10 @@ struct Found {
 
 /// Who is to be ended, in order.
 fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Found, SweepError> {
-    let asked: Vec<Asked> = plan.asked().filter(|asked| asked.has_something(plan.foreseen)).collect();
+    let asked: Vec<Asked> = plan.asked().filter(Asked::has_something).collect();
+    if asked.is_empty() {
+        return Ok(Found::default());
+    }
     let nobodys = |asked: &Asked| {
         let past = plan.past.iter().find(|past| past.path == asked.path && past.witness.is_some());
         Expect {
@@ -266,10 +295,7 @@ fn holders(plan: &Sweep, auditor: &mut Auditor) -> Result<Found, SweepError> {
             ..Expect::path(asked.path)
         }
     };
-    let findings = match asked.is_empty() {
-        true => Vec::new(),
-        false => auditor.audit(&asked.iter().map(nobodys).collect::<Vec<_>>()),
-    };
+    let findings = auditor.audit(&asked.iter().map(nobodys).collect::<Vec<_>>());
     let Found { mut victims, mut bridges } = Found::default();
     for (asked, finding) in asked.iter().zip(findings) {
         for party in &finding.others {
@@ -321,9 +347,9 @@ impl Sweep {
 
 impl Asked<'_> {
     /// With nothing to see but a dead socket's file, and nobody to be ended unseen, there is nobody to ask for: most
-    /// starts. `foreseen`: there will be none of these.
-    fn has_something(&self, foreseen: bool) -> bool {
-        self.end && !foreseen || self.path.is_relative() || !is_proven_free(self.path)
+    /// starts.
+    fn has_something(&self) -> bool {
+        self.end || self.path.is_relative() || !is_proven_free(self.path)
     }
 }
 

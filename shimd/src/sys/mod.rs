@@ -24,6 +24,7 @@ pub mod reaper;
 pub mod schedule;
 pub mod spawn;
 pub mod template;
+pub mod timer;
 pub mod tree;
 pub mod users;
 pub mod watch;
