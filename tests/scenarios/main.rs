@@ -94,6 +94,7 @@ mod restart_many_disturbed;
 mod restart_many_in_order;
 mod restart_many_one_fails;
 mod restart_policy;
+mod restart_that_cannot_come_up;
 mod servers;
 mod sigkill_daemon_adopts;
 mod soak;
@@ -167,6 +168,7 @@ fn main() -> ExitCode {
         logs_followed::trials(),
         man::trials(),
         restart_policy::trials(),
+        restart_that_cannot_come_up::trials(),
         restart_many_in_order::trials(),
         restart_many_one_fails::trials(),
         stop_many_in_order::trials(),

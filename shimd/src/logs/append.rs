@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
@@ -20,13 +20,26 @@ pub fn open_for_append(logs_dir: &Path, service: &str) -> Result<(File, File), L
     Ok((open(logs_dir, service, Stream::Out)?, open(logs_dir, service, Stream::Err)?))
 }
 
-fn open(logs_dir: &Path, service: &str, stream: Stream) -> Result<File, LogError> {
+/// Whether nothing but files lies where they are, so that they can be opened or made.
+///
+/// # Errors
+/// [`LogError`]; nothing is opened.
+pub fn look(logs_dir: &Path, service: &str) -> Result<(), LogError> {
+    [Stream::Out, Stream::Err].into_iter().try_for_each(|stream| place(logs_dir, service, stream).map(drop))
+}
+
+fn place(logs_dir: &Path, service: &str, stream: Stream) -> Result<PathBuf, LogError> {
     let path = Files::new(logs_dir, service, stream)?.live;
-    // Before the open: that of a FIFO would wait for a reader.
     let found = if_there(path.symlink_metadata()).map_err(LogError::io(&path, "look at the log"))?;
-    if found.is_some_and(|found| !found.is_file()) {
-        return Err(LogError::NotAFile { path });
+    match found {
+        Some(found) if !found.is_file() => Err(LogError::NotAFile { path }),
+        _ => Ok(path),
     }
+}
+
+fn open(logs_dir: &Path, service: &str, stream: Stream) -> Result<File, LogError> {
+    // Before the open: that of a FIFO would wait for a reader.
+    let path = place(logs_dir, service, stream)?;
     OpenOptions::new()
         .append(true)
         .create(true)

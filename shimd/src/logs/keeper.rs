@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::follow::{self, on_a_thread};
 use super::reader::{Reader, Wanted};
 use super::writes::Writes;
-use super::{Indexer, Limits, LogError, open_for_append};
+use super::{Indexer, Limits, LogError, append, open_for_append};
 
 /// How often a stream that grows is looked at: the accuracy of a line's time.
 const TICK: Duration = Duration::from_millis(100);
@@ -62,6 +62,14 @@ impl Logs {
         let files = open_for_append(&self.folder, service)?;
         self.order(Order::Follow(service.to_owned(), limits));
         Ok(files)
+    }
+
+    /// Whether [`open`](Logs::open) would find something else than files.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub fn look(&self, service: &str) -> Result<(), LogError> {
+        append::look(&self.folder, service)
     }
 
     /// Follows the files of a service that is registered: a cut that a crash tore is finished, and what is

@@ -101,14 +101,33 @@ impl Supervisor {
             };
             let gapless = std::mem::take(&mut service.gapless) && service.machine.phase == Phase::Running;
             service.turn = Turn::begun(service.pid(), gapless);
-            if !clean && let Some(why) = stolen(service, &self.root, &self.tag) {
-                service.turn.refused = Some(why);
+            let refused = match clean {
+                false => stolen(service, &self.root, &self.tag),
+                true => None,
+            };
+            let refused = refused.or_else(|| self.hopeless(&name, gapless));
+            let Some(service) = self.services.get_mut(&name) else { continue };
+            if let Some(why) = refused {
+                let left = format!("{why}; it was not restarted, its instance was left as it is");
+                service.turn.refused = Some(left);
                 self.rollout.remove(&name);
                 continue;
             }
             service.begin_command(Kind::Restart { clean, gapless });
             self.step(&name, Event::Restart { clean, gapless });
         }
+    }
+
+    /// Why the next instance of a service that serves could not even be begun, whatever a clean does: it is better to go on
+    /// serving. A gapless restart finds that out by itself.
+    fn hopeless(&self, name: &Arc<str>, gapless: bool) -> Option<String> {
+        let service = self.services.get(name)?;
+        if gapless || service.machine.phase != Phase::Running {
+            return None;
+        }
+        let plan = Sweep::plan(&service.spec, &self.root, &self.tag, Vec::new(), false);
+        let folders = sweep::prepare_folders(&plan).map_err(|e| e.to_string());
+        folders.and_then(|()| self.logs.look(name).map_err(|e| e.to_string())).err()
     }
 }
 
@@ -119,8 +138,7 @@ fn stolen(service: &Service, root: &Path, tag: &str) -> Option<String> {
     if service.instance.is_none() || !service.sockets.iter().any(others) {
         return None;
     }
-    let why = sweep::refusal(&Sweep::plan(&service.spec, root, tag, Vec::new(), false))?;
-    Some(format!("{why}; it was not restarted, its instance was left as it is"))
+    sweep::refusal(&Sweep::plan(&service.spec, root, tag, Vec::new(), false)).map(|why| why.to_string())
 }
 
 fn stand(service: &Service) -> Stand {

@@ -213,14 +213,7 @@ fn make_way(
     auditor: &mut Auditor,
     report: &mut CleanReport,
 ) -> Result<(), SweepError> {
-    for socket in plan.sockets.iter().filter(|s| !s.optional && s.path.is_absolute()) {
-        clean::look_first(&socket.path)
-            .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
-    }
-    for (socket, parent) in plan.folders() {
-        folder::ensure_folder(parent, plan.owner, 0o755)
-            .map_err(|source| SweepError::Folder { field: socket.field.clone(), source })?;
-    }
+    prepare_folders(plan)?;
     end_holders(plan, found, auditor, report)?;
     for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
         let kept = plan.stay.iter().find(|(path, _)| *path == socket.path);
@@ -230,6 +223,20 @@ fn make_way(
         remove_stale(socket, auditor, report)?;
     }
     remove_marker(plan, report)
+}
+
+/// Sees to it that each socket has a folder in which it can be removed and bound. What cannot be put right by any clean (a link
+/// for a folder, one that is immutable, a file at the path) is told, before anything is touched.
+pub fn prepare_folders(plan: &Sweep) -> Result<(), SweepError> {
+    for socket in plan.sockets.iter().filter(|s| !s.optional && s.path.is_absolute()) {
+        clean::look_first(&socket.path)
+            .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
+    }
+    for (socket, parent) in plan.folders() {
+        folder::ensure_folder(parent, plan.owner, 0o755)
+            .map_err(|source| SweepError::Folder { field: socket.field.clone(), source })?;
+    }
+    Ok(())
 }
 
 fn remove_marker(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
