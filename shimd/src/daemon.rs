@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::replace::{self, ReplaceError};
 use crate::server::{self, Handler, Limits, News, Server};
 use crate::store::Store;
-use crate::supervisor::{Handle, Parts, Supervisor};
+use crate::supervisor::{Handle, Parts, Supervisor, is_proven_free};
 use crate::sys::{activation, clean, detach, folder, limits, lock, schedule};
 
 /// How `shimd run` ends when another daemon has the home.
@@ -156,7 +156,7 @@ fn start(replacing: bool) -> Result<(), StartError> {
         Ok(())
     });
     // Nobody waited for the last events; a disk that hangs must not hold up the end.
-    runtime.block_on(last.settled());
+    runtime.block_on(last.ended());
     ended
 }
 
@@ -210,6 +210,9 @@ fn supervise(parts: Parts) -> Result<Supervising, StartError> {
 /// Who listens at the control socket's path, if anybody does. The home's lock proves that no daemon runs here only for as
 /// long as its file is not removed.
 fn served_by(control: &Path) -> Option<i32> {
+    if is_proven_free(control) {
+        return None;
+    }
     // Where the kernel cannot be asked, the lock must do.
     let mut auditor = Auditor::new().ok()?;
     let until = Instant::now() + DYING;

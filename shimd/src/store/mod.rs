@@ -26,6 +26,7 @@ mod write;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -179,9 +180,9 @@ impl Store {
         let (questions, asked) = mpsc::channel();
         let place = Arc::new(Place::of(path));
         let read = place.clone();
-        start("store-read", move || thread::answer(&read, &asked))?;
+        let reader = start("store-read", move || thread::answer(&read, &asked))?;
         let pruner = Pruner::new(limits);
-        let writer = Writer { db, lost: lost.clone(), place: place.clone(), pruner, questions };
+        let writer = Writer { db, lost: lost.clone(), place: place.clone(), pruner, questions, reader };
         start("store", move || writer.run(&queue))?;
         Ok((Store { jobs: Arc::new(jobs), lost, place, queued: limits.queued }, loaded))
     }
@@ -224,6 +225,14 @@ impl Store {
     pub async fn settled(&self) {
         // What the disk refused was counted, and is told by `trouble`; a thread that is gone writes nothing more.
         let _ = tokio::time::timeout(FLUSH, self.flush().done()).await;
+    }
+
+    /// Done when all that was submitted before is written, or refused, and the database is closed; or when [`FLUSH`] is over. What
+    /// is submitted later is lost.
+    pub async fn ended(&self) {
+        let (tx, rx) = oneshot::channel();
+        self.jobs.push(Job::End(tx));
+        let _ = tokio::time::timeout(FLUSH, rx).await;
     }
 
     /// Done when all that was submitted before is written, or refused. It ends the events' wait for company.
@@ -300,13 +309,12 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "cache_size", -256)
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     let thread = std::thread::Builder::new().name(name.into()).stack_size(256 * 1024);
     thread
         .spawn(move || {
             schedule::soon();
             work();
         })
-        .map(drop)
         .map_err(|e| StoreError::Write(format!("cannot start the store's thread: {e}")))
 }

@@ -10,6 +10,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use shimd_api::event::EventRow;
@@ -40,6 +41,8 @@ pub(super) enum Job {
     Flush(oneshot::Sender<Answer>),
     /// The database has lost its place.
     Anew,
+    /// The last of all.
+    End(oneshot::Sender<Answer>),
 }
 
 impl Job {
@@ -56,50 +59,82 @@ pub(super) struct Writer {
     pub place: Arc<Place>,
     pub pruner: Pruner,
     pub questions: mpsc::Sender<Question>,
+    /// The second thread.
+    pub reader: JoinHandle<()>,
 }
 
 impl Writer {
-    /// Works until nobody can submit any more, and all is written.
+    /// Works until it is told to end, or nobody can submit any more, and all is written.
     pub fn run(mut self, queue: &Taker) {
-        while let Some(jobs) = queue.take(self.pruner.is_due()) {
-            let (mut writes, mut answers) = (Vec::new(), Vec::new());
-            let (mut reads, mut flushes) = (Vec::new(), Vec::new());
-            let mut anew = false;
-            for job in jobs {
-                match job {
-                    Job::Anew => anew = true,
-                    Job::Write { write, answer, .. } => {
-                        writes.push(write);
-                        answers.push(answer);
-                    }
-                    Job::Read(question) => reads.push(question),
-                    Job::Flush(answer) => flushes.push(answer),
+        let end = loop {
+            let Some(jobs) = queue.take(self.pruner.is_due()) else { break None };
+            if let Some(end) = self.work(jobs) {
+                break Some(end);
+            }
+        };
+        self.close();
+        if let Some(told) = end {
+            let _ = told.send(Ok(()));
+        }
+    }
+
+    /// Closes the database. The last connection takes the log with it: so the next daemon sees that this one ended in order.
+    fn close(self) {
+        let Writer { db, questions, reader, place, .. } = self;
+        drop(questions);
+        // It has panicked: its connection is closed all the same.
+        let _ = reader.join();
+        if !place.is_in_place() {
+            // What lies there is another's.
+            let _ = leave_the_log(&db);
+        }
+        if let Err((_, e)) = db.close() {
+            tracing::warn!("state.db is not closed in order: {e}");
+        }
+    }
+
+    /// Gives who waits for the end, if this was it.
+    fn work(&mut self, jobs: Vec<Job>) -> Option<oneshot::Sender<Answer>> {
+        let mut end = None;
+        let (mut writes, mut answers) = (Vec::new(), Vec::new());
+        let (mut reads, mut flushes) = (Vec::new(), Vec::new());
+        let mut anew = false;
+        for job in jobs {
+            match job {
+                Job::Anew => anew = true,
+                Job::End(told) => end = Some(told),
+                Job::Write { write, answer, .. } => {
+                    writes.push(write);
+                    answers.push(answer);
                 }
-            }
-            if anew {
-                self.place.write_anew(&mut self.db);
-            }
-            let events = writes.iter().filter(|w| w.is_history()).count();
-            for (result, answer) in self.write(&writes).into_iter().zip(answers) {
-                if let Some(answer) = answer {
-                    let _ = answer.send(result.map_err(StoreError::Write));
-                }
-            }
-            for answer in flushes {
-                let _ = answer.send(Ok(()));
-            }
-            self.lost.leave(events);
-            for question in reads {
-                // Where the other thread is gone this drops the sender, and who asked is told so.
-                let _ = self.questions.send(question);
-            }
-            // As many steps as keep pace with what is written.
-            for _ in 0..=events / STEP as usize {
-                if let Err(e) = self.pruner.step(&mut self.db) {
-                    tracing::warn!("cannot prune the history in state.db: {e}");
-                }
+                Job::Read(question) => reads.push(question),
+                Job::Flush(answer) => flushes.push(answer),
             }
         }
+        if anew {
+            self.place.write_anew(&mut self.db);
+        }
+        let events = writes.iter().filter(|w| w.is_history()).count();
+        for (result, answer) in self.write(&writes).into_iter().zip(answers) {
+            if let Some(answer) = answer {
+                let _ = answer.send(result.map_err(StoreError::Write));
+            }
+        }
+        for answer in flushes {
+            let _ = answer.send(Ok(()));
+        }
+        self.lost.leave(events);
+        for question in reads {
+            // Where the other thread is gone this drops the sender, and who asked is told so.
+            let _ = self.questions.send(question);
+        }
+        // As many steps as keep pace with what is written.
+        for _ in 0..=events / STEP as usize {
+            if let Err(e) = self.pruner.step(&mut self.db) {
+                tracing::warn!("cannot prune the history in state.db: {e}");
+            }
+        }
+        end
     }
 
     fn write(&mut self, writes: &[Write]) -> Vec<Kept> {

@@ -3,6 +3,7 @@
 mod boot;
 mod damaged;
 mod disk;
+mod ending;
 mod history;
 mod migration;
 mod place;
