@@ -20,12 +20,14 @@ pub struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// A line that is not drawn yet, and never is with `--quiet`.
+    /// A line that is not drawn yet, and never is with `--quiet`, nor where a line cannot be drawn anew (`TERM=dumb`).
     ///
     /// # Errors
     /// Nushell's own.
     pub fn of(call: &EvaluatedCall) -> Result<ProgressLine, LabeledError> {
-        Ok(ProgressLine { shown: !call.switch("quiet")? && std::io::stderr().is_terminal(), drawn: false })
+        let able =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Ok(ProgressLine { shown: able && !call.switch("quiet")?, drawn: false })
     }
 
     /// One that is never drawn: for work that is not long.
@@ -35,7 +37,9 @@ impl ProgressLine {
 
     /// Draws it anew. The daemon tells first after about a second: what is quicker draws nothing.
     pub fn draw(&mut self, progress: &Progress) {
-        self.say(&line(progress));
+        if self.shown {
+            self.say(&line(progress, width()));
+        }
     }
 
     /// Draws it anew for a wait of the plugin's own, which has lasted so long: once it is over a second.
@@ -47,9 +51,7 @@ impl ProgressLine {
 
     fn say(&mut self, words: &str) {
         if self.shown {
-            // One that is wrapped could not be cleared.
-            let width = size().map_or(80, |(columns, _)| usize::from(columns)).saturating_sub(1);
-            let words: String = words.chars().take(width).collect();
+            let words: String = words.chars().take(width()).collect();
             // A terminal that is gone loses the line, nothing else.
             let _ = write!(std::io::stderr(), "{CLEAR}{words}");
             self.drawn = true;
@@ -65,28 +67,44 @@ impl Drop for ProgressLine {
     }
 }
 
-/// How many are through, then who is on the way, the longest first: that is what a narrow terminal shows.
-fn line(progress: &Progress) -> String {
+/// What fits on a line. One that is wrapped could not be cleared.
+fn width() -> usize {
+    size().map_or(80, |(columns, _)| usize::from(columns)).saturating_sub(1)
+}
+
+/// How many are through, then who is on the way, the longest first, and how many more than the width has room for.
+fn line(progress: &Progress, width: usize) -> String {
     let seconds = |nanos: i64| Duration::from_nanos(nanos.unsigned_abs()).as_secs();
-    let mut words = Vec::new();
     let all = &progress.services;
+    let mut under_way: Vec<(&ProgressRow, i64)> =
+        all.iter().filter(|row| !row.settled).filter_map(|row| Some((row, row.took?))).collect();
+    under_way.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+    // The words on some services, and how many these are.
+    let mut parts: Vec<(String, usize)> = under_way
+        .iter()
+        .map(|(row, took)| (format!("{} {} {}s", row.name, row.status, seconds(*took)), 1))
+        .collect();
+    let waiting = all.iter().filter(|row| !row.settled && row.took.is_none()).count();
+    if waiting > 0 {
+        parts.push((format!("{waiting} to come"), waiting));
+    }
     if all.len() > 1 {
         let settled = all.iter().filter(|row| row.settled);
         let failed = settled.clone().filter(|row| row.status == Status::Failed).count();
         let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-        words.push(format!("{} of {} done{failed}", settled.count(), all.len()));
+        parts.insert(0, (format!("{} of {} done{failed}", settled.count(), all.len()), 0));
     }
-    let mut under_way: Vec<(&ProgressRow, i64)> =
-        all.iter().filter(|row| !row.settled).filter_map(|row| Some((row, row.took?))).collect();
-    under_way.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
-    words.extend(
-        under_way.iter().map(|(row, took)| format!("{} {} {}s", row.name, row.status, seconds(*took))),
-    );
-    let waiting = all.iter().filter(|row| !row.settled && row.took.is_none()).count();
-    if waiting > 0 {
-        words.push(format!("{waiting} to come"));
-    }
-    format!("{}s  {}", seconds(progress.elapsed), words.join(" · "))
+    let line = |words: &mut dyn Iterator<Item = String>| {
+        format!("{}s  {}", seconds(progress.elapsed), words.collect::<Vec<_>>().join(" · "))
+    };
+    let with_more = |shown: usize| {
+        let (shown, left) = parts.split_at(shown.min(parts.len()));
+        let more: usize = left.iter().map(|(_, count)| count).sum();
+        let more = (more > 0).then(|| format!("{more} more"));
+        line(&mut shown.iter().map(|(words, _)| words.clone()).chain(more))
+    };
+    let fits = (1..=parts.len()).rev().map(with_more).find(|line| line.chars().count() <= width);
+    fits.unwrap_or_else(|| line(&mut parts.iter().map(|(words, _)| words.clone()).take(1)))
 }
 
 #[cfg(test)]
@@ -100,7 +118,7 @@ mod tests {
     #[test]
     fn one_service_is_told_with_its_state() {
         let services = vec![row("redis", Status::Stopping, false, Some(3))];
-        assert_eq!(line(&Progress { services, elapsed: 3_400_000_000 }), "3s  redis stopping 3s");
+        assert_eq!(line(&Progress { services, elapsed: 3_400_000_000 }, 79), "3s  redis stopping 3s");
     }
 
     #[test]
@@ -112,9 +130,16 @@ mod tests {
             row("mail", Status::Failed, true, Some(5)),
             row("later", Status::Running, false, None),
         ];
-        assert_eq!(
-            line(&Progress { services, elapsed: 9_400_000_000 }),
-            "9s  2 of 5 done, 1 failed · redis stopping 9s · web starting 2s · 1 to come"
-        );
+        let progress = Progress { services, elapsed: 9_400_000_000 };
+        let whole = "9s  2 of 5 done, 1 failed · redis stopping 9s · web starting 2s · 1 to come";
+        assert_eq!(line(&progress, whole.chars().count()), whole);
+        for (width, fits) in [
+            (72, "9s  2 of 5 done, 1 failed · redis stopping 9s · web starting 2s · 1 more"),
+            (60, "9s  2 of 5 done, 1 failed · redis stopping 9s · 2 more"),
+            (50, "9s  2 of 5 done, 1 failed · 3 more"),
+            (30, "9s  2 of 5 done, 1 failed"),
+        ] {
+            assert_eq!(line(&progress, width), fits, "{width}");
+        }
     }
 }

@@ -55,6 +55,7 @@ fn narrow(world: &World) -> Result {
     let mut terminal = Terminal::nu(world, "proc start one two three | ignore", 5, 20)?;
     let screen = terminal.wait("its beginning", |screen| screen.contains("1 of 3 done"))?;
     ensure!(screen.trim_end().lines().count() == 1, "one line: {screen}");
+    ensure!(screen.trim_end().ends_with("done"), "no half of a word: {screen}");
     ensure!(terminal.ended()?.success(), "{}", terminal.screen());
     terminal.wait("nothing", |screen| screen.trim().is_empty())?;
     Ok(())
@@ -71,6 +72,12 @@ fn quiet(world: &World) -> Result {
         let written = says(script)?;
         ensure!(written.is_empty(), "{script}: {written:?}");
     }
+    // Where a line could not be drawn anew.
+    let inner = world.nu_command("proc restart one | ignore")?;
+    let mut dumb = world.command("env");
+    dumb.arg("TERM=dumb").arg(inner.get_program()).args(inner.get_args());
+    let mut terminal = Terminal::run(world, &dumb, 24, 80)?;
+    ensure!(terminal.ended()?.success() && terminal.written().is_empty(), "{:?}", terminal.written());
     let loud = says("proc restart one | ignore")?;
     ensure!(loud.contains("starting"), "{loud:?}");
     // Every command that acts takes it.
