@@ -17,3 +17,4 @@ export use lib/groups.nu *
 export use lib/places.nu *
 export use lib/install.nu *
 export use lib/new.nu *
+export use lib/overview.nu *

@@ -29,6 +29,7 @@ export def "service install" [
     --build (-b): oneof<closure, list<string>> # makes it: a closure, or a command as in `[cargo build --release]`
     --to (-t): path # where it belongs (default: the first word of `exec`)
     --gapless (-g) # restart so that no client notices: for sockets of the modes `publish` and `activate`
+    --quiet (-q) # no line of progress on a terminal
 ]: nothing -> record {
     require-plugin
     let span = {spec: (metadata $spec).span, from: (metadata $from).span, build: (metadata $build).span}
@@ -52,12 +53,12 @@ export def "service install" [
     # Also where an earlier run was cut short between the rename and the restart.
     let stale = $change != unchanged or $before.instance?.started? != null and $before.instance.started < (ls --directory $to | get 0.modified)
     try {
-        if $stale { service restart --clean=(not $gapless) --gapless=$gapless $spec } else { service up $spec }
+        if $stale { service restart --clean=(not $gapless) --gapless=$gapless --quiet=$quiet $spec } else { service up --quiet=$quiet $spec }
     } catch {|e|
         if not $stale or $before == null or not ($previous | path exists) {
             error make ($e.details | update labels [{text: "does not come up", span: $span.spec}])
         }
-        back $spec.name $before.spec $previous $to $e.msg $span.from
+        back $spec.name $before.spec $previous $to $e.msg $span.from $quiet
     }
     {
         name: $spec.name, change: $change, program: $to
@@ -96,11 +97,11 @@ def put [from: path, to: path, previous: any]: nothing -> nothing {
 }
 
 # The previous program and spec once more; always an error, which says how that went.
-def back [name: string, spec: record, previous: path, to: path, why: string, span: record]: nothing -> error {
+def back [name: string, spec: record, previous: path, to: path, why: string, span: record, quiet: bool]: nothing -> error {
     let returned = try {
         tool mv -f $previous $to
         proc register $spec | ignore
-        $name | proc restart --clean --fail | ignore
+        $name | proc restart --clean --fail --quiet=$quiet | ignore
         "the previous one runs again"
     } catch {|e| $"and the previous one does not come up either \(($e.msg)\)" }
     error make {

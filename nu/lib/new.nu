@@ -95,5 +95,8 @@ export def check [
 
 # Everything about ($it.name): state, spec, instance, sockets.
 export def status []: nothing -> record { service status ($it.name) }
+
+# What ($it.name) writes; flags as of `proc logs`: `($it.name) logs --follow`.
+export alias logs = service logs ($it.name)
 "
 }

@@ -19,11 +19,12 @@ use given.nu *
 } --result [one two]
 export def "service up" [
     ...services: oneof<list, record, string>@"nu-complete services" # specs, or names of registered services
+    --quiet (-q) # no line of progress on a terminal
 ]: any -> table {
     let input = $in
     let span = (metadata $services).span
     let names = $input | settled $services $span
-    labelled $span { $names | proc start --fail }
+    labelled $span { $names | proc start --fail --quiet=$quiet }
 }
 
 # Stop services, those that depend on others before these; they stay registered.
@@ -34,11 +35,12 @@ export def "service up" [
 } --result "inactive"
 export def "service down" [
     ...services: oneof<list, record, string>@"nu-complete services" # names, or the specs that were registered
+    --quiet (-q) # no line of progress on a terminal
 ]: any -> table {
     let input = $in
     let span = (metadata $services).span
     let names = $input | named $services $span
-    labelled $span { $names | proc stop --fail }
+    labelled $span { $names | proc stop --fail --quiet=$quiet }
 }
 
 # Restart services; a spec among the arguments is registered first, so a changed one takes effect.
@@ -51,11 +53,12 @@ export def "service restart" [
     ...services: oneof<list, record, string>@"nu-complete services" # specs, or names of registered services
     --clean (-c) # end whoever else listens on the sockets, and remove stale files, before the start
     --gapless (-g) # no client sees a refusal or a missing file: for sockets of the modes `publish` and `activate`
+    --quiet (-q) # no line of progress on a terminal
 ]: any -> table {
     let input = $in
     let span = (metadata $services).span
     let names = $input | settled $services $span
-    labelled $span { $names | proc restart --clean=$clean --gapless=$gapless --fail }
+    labelled $span { $names | proc restart --clean=$clean --gapless=$gapless --fail --quiet=$quiet }
 }
 
 # Compare the sockets of services with what the kernel has: one row a socket, with its verdict.
@@ -134,9 +137,10 @@ export def "service logs" [
 } --result "deleted"
 export def "service remove" [
     ...services: oneof<list, record, string>@"nu-complete services" # names, or the specs that were registered
+    --quiet (-q) # no line of progress on a terminal
 ]: any -> table {
     let input = $in
     let span = (metadata $services).span
     let names = $input | named $services $span
-    labelled $span { $names | proc unregister }
+    labelled $span { $names | proc unregister --quiet=$quiet }
 }

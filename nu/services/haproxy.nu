@@ -61,6 +61,9 @@ export def check [
 # Everything about HAProxy: state, spec, instance, sockets.
 export def status []: nothing -> record { service status haproxy }
 
+# What HAProxy writes; flags as of `proc logs`: `haproxy logs --follow`.
+export alias logs = service logs haproxy
+
 # Ask HAProxy's administration, as in `haproxy ask "show info"` (with socat).
 export def ask [
     command: string # a command of its Runtime API

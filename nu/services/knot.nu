@@ -59,6 +59,9 @@ export def check [
 # Everything about Knot DNS: state, spec, instance, sockets.
 export def status []: nothing -> record { service status knot }
 
+# What Knot DNS writes; flags as of `proc logs`: `knot logs --follow`.
+export alias logs = service logs knot
+
 # Ask Knot DNS with knotc, as in `knot ctl zone-status`.
 export def --wrapped ctl [...args: string]: nothing -> any {
     ^(service program knotc --package knot) -s (service socket knot) ...$args

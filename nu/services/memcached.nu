@@ -39,6 +39,9 @@ export def check [
 # Everything about Memcached: state, spec, instance, sockets.
 export def status []: nothing -> record { service status memcached }
 
+# What Memcached writes; flags as of `proc logs`: `memcached logs --follow`.
+export alias logs = service logs memcached
+
 # Ask Memcached a line of its protocol, as in `memcached ask stats` (with socat).
 export def ask [
     line: string # the command

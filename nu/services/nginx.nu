@@ -75,6 +75,9 @@ export def check [
 # Everything about nginx: state, spec, instance, sockets.
 export def status []: nothing -> record { service status nginx }
 
+# What nginx writes; flags as of `proc logs`: `nginx logs --follow`.
+export alias logs = service logs nginx
+
 # Ask nginx for a page, as in `nginx fetch /`.
 export def fetch [
     path: string = "/" # the page

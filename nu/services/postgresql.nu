@@ -72,6 +72,9 @@ export def check [
 # Everything about PostgreSQL: state, spec, instance, sockets.
 export def status []: nothing -> record { service status postgresql }
 
+# What PostgreSQL writes; flags as of `proc logs`: `postgresql logs --follow`.
+export alias logs = service logs postgresql
+
 # Ask PostgreSQL something as its superuser, as in `postgresql psql -c 'select 41 + 1'`.
 export def --wrapped psql [...args: string]: nothing -> any {
     as-account (program psql) -h (service socket postgresql | path dirname) -d postgres ...$args

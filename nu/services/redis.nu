@@ -38,6 +38,9 @@ export def check [
 # Everything about Redis: state, spec, instance, sockets.
 export def status []: nothing -> record { service status redis }
 
+# What Redis writes; flags as of `proc logs`: `redis logs --follow`.
+export alias logs = service logs redis
+
 # Ask Redis something with redis-cli, as in `redis cli ping`.
 export def --wrapped cli [...args: string]: nothing -> any {
     ^(service program redis-cli --package redis-tools) -s (service socket redis) ...$args

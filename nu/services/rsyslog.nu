@@ -54,6 +54,9 @@ export def check [
 # Everything about rsyslog: state, spec, instance, sockets.
 export def status []: nothing -> record { service status rsyslog }
 
+# What rsyslog writes; flags as of `proc logs`: `rsyslog logs --follow`.
+export alias logs = service logs rsyslog
+
 # Log a line through rsyslog's socket, with logger.
 export def log [
     text: string # the line

@@ -37,6 +37,9 @@ export def check [
 # Everything about ssh-agent: state, spec, instance, sockets.
 export def status []: nothing -> record { service status ssh-agent }
 
+# What ssh-agent writes; flags as of `proc logs`: `ssh-agent logs --follow`.
+export alias logs = service logs ssh-agent
+
 # Ask ssh-agent with ssh-add, as in `ssh-agent add -l`, `ssh-agent add ~/.ssh/id_ed25519`.
 export def --wrapped add [...args: string]: nothing -> any {
     with-env {SSH_AUTH_SOCK: (service socket ssh-agent)} { ^(service program ssh-add --package openssh-client) ...$args }

@@ -66,6 +66,9 @@ export def check [
 # Everything about Unbound: state, spec, instance, sockets.
 export def status []: nothing -> record { service status unbound }
 
+# What Unbound writes; flags as of `proc logs`: `unbound logs --follow`.
+export alias logs = service logs unbound
+
 # Ask Unbound with unbound-control, as in `unbound control stats_noreset`.
 export def --wrapped control [...args: string]: nothing -> any {
     ^(service program unbound-control --package unbound) -c (state | path join unbound.conf) ...$args

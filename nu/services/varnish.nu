@@ -48,6 +48,9 @@ export def check [
 # Everything about Varnish: state, spec, instance, sockets.
 export def status []: nothing -> record { service status varnish }
 
+# What Varnish writes; flags as of `proc logs`: `varnish logs --follow`.
+export alias logs = service logs varnish
+
 # Ask Varnish with varnishadm, as in `varnish adm vcl.list`.
 export def --wrapped adm [...args: string]: nothing -> any {
     ^(service program varnishadm --package varnish) -n (state | path join work) ...$args

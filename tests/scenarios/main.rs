@@ -64,6 +64,7 @@ mod nu_logs;
 mod nu_modules;
 mod nu_moving;
 mod nu_new;
+mod nu_overview;
 mod nu_patterns;
 mod nu_spec;
 mod null_flags;
@@ -141,6 +142,7 @@ fn main() -> ExitCode {
         nu_modules::trials(),
         nu_moving::trials(),
         nu_new::trials(),
+        nu_overview::trials(),
         nu_patterns::trials(),
         nu_spec::trials(),
         help_names_the_next_command::trials(),

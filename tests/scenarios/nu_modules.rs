@@ -103,6 +103,9 @@ fn module(world: &World, name: &str, ask: &str, answer: &str) -> Result {
     ensure!(!checked.rows()?.is_empty(), "all are ok again");
     let status = world.nu_json(&format!("{using} {name} status"))?;
     ensure!(status.text("status")? == "running", "{status}");
+    // Of which there may be none: not every server writes something.
+    let logged = world.nu_json(&format!("{using} {name} logs --lines 1"))?;
+    ensure!(logged.rows()?.len() <= 1, "{logged}");
     let stopped = world.nu_json(&format!("{using} {name} down"))?;
     ensure!(stopped.only()?.text("status")? == "inactive", "{stopped}");
     Ok(())

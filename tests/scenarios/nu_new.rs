@@ -52,6 +52,10 @@ fn works(world: &World) -> Result {
         ensure!(restarted.only()?.text("outcome")? == "restarted", "{restarted}");
         let status = world.nu_json(&format!("{using} {name} status"))?;
         ensure!(status.text("status")? == "running", "{status}");
+        let log = world.home().join("logs").join(format!("{name}.err"));
+        fs::write(log, "one\ntwo\n")?;
+        let logged = world.nu_json(&format!("{using} {name} logs --lines 1 | get line"))?;
+        ensure!(logged == json!(["two"]), "{logged}");
         let stopped = world.nu_json(&format!("{using} {name} down"))?;
         ensure!(stopped.only()?.text("status")? == "inactive", "{stopped}");
     }

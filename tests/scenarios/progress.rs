@@ -1,5 +1,6 @@
 //! Long work on a terminal: a line that says who is where and for how long, gone at the end; and silence elsewhere.
 
+use crate::nu_modules::project;
 use libtest_mimic::Trial;
 use nix::fcntl::{Flock, FlockArg};
 use scenarios::terminal::Terminal;
@@ -68,7 +69,14 @@ fn quiet(world: &World) -> Result {
         ensure!(terminal.ended()?.success(), "{script}: {}", terminal.screen());
         Ok(terminal.written())
     };
-    for script in ["proc start one --quiet | ignore", "proc restart -q one | ignore"] {
+    let lib = |verb: &str| format!("use {} *; service {verb} | ignore", project("lib.nu"));
+    for script in [
+        "proc start one --quiet | ignore",
+        "proc restart -q one | ignore",
+        &lib("restart one -q"),
+        &lib("down one -q"),
+        &lib("up one -q"),
+    ] {
         let written = says(script)?;
         ensure!(written.is_empty(), "{script}: {written:?}");
     }
@@ -79,6 +87,8 @@ fn quiet(world: &World) -> Result {
     let mut terminal = Terminal::run(world, &dumb, 24, 80)?;
     ensure!(terminal.ended()?.success() && terminal.written().is_empty(), "{:?}", terminal.written());
     let loud = says("proc restart one | ignore")?;
+    ensure!(loud.contains("starting"), "{loud:?}");
+    let loud = says(&lib("restart one"))?;
     ensure!(loud.contains("starting"), "{loud:?}");
     // Every command that acts takes it.
     let acting =
