@@ -69,12 +69,13 @@ export def "service install" [
 
 # Runs the build; what it says goes to the terminal.
 def made [build: oneof<closure, list<string>>, span: record]: nothing -> nothing {
-    try {
+    let problem = try {
         if ($build | describe) == closure { do $build } else { run-external ...$build }
         null
-    } catch {|e|
+    } catch {|e| $e.details?.labels?.0?.text? | default --empty $e.msg }
+    if $problem != null { # not made within `catch`: Nushell would show both, and the one has its place in this file
         error make {
-            msg: $"the build failed, and nothing was changed: ($e.details?.labels?.0?.text? | default $e.msg)"
+            msg: $"the build failed, and nothing was changed: ($problem)"
             code: "service::build_failed"
             labels: [{text: "this build", span: $span}]
             help: "its own words are above; run it by itself"

@@ -141,6 +141,11 @@ fn refused(world: &World) -> Result {
             "no-such-builder",
         ),
         (
+            format!("{} --build {{ error make {{msg: 'no tree here'}} }}", install(world, &nowhere, "")),
+            "service::build_failed",
+            "no tree here",
+        ),
+        (
             format!("{using} service install {{name: web, exec: [web]}} {}", one.display()),
             "service::bad_input",
             "--to",
@@ -157,5 +162,8 @@ fn refused(world: &World) -> Result {
             "`{pipeline}`: not `{words}`: {failure}"
         );
     }
+    // One error is shown, not the one beneath it too, whose place is in lib.nu.
+    let shown = world.nu(&format!("{} --build {{ ^sh -c 'exit 3' }}", install(world, &nowhere, "")))?;
+    ensure!(shown.stderr.matches("Error:").count() == 1, "{shown}");
     runs(world, &running, &one)
 }
