@@ -243,8 +243,11 @@ pub fn fail_if_any(
     if spans.is_empty() {
         spans.push(blame.head);
     }
-    let error =
-        coded(kind::FAILED, format!("{what}: {}", reasons.join("; "))).with_help(format!("{show} {first}"));
+    // Why a program does not come up, it says itself.
+    let log =
+        what.starts_with("did not come up").then(|| format!("; what it wrote: proc logs {first} --lines 20"));
+    let help = format!("{show} {first}{}", log.unwrap_or_default());
+    let error = coded(kind::FAILED, format!("{what}: {}", reasons.join("; "))).with_help(help);
     Err(spans.into_iter().fold(error, |error, span| error.with_label(what, span)))
 }
 

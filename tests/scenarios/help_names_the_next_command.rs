@@ -15,6 +15,8 @@ const NEXT: &[(&str, &str)] = &[
     ("proc list | proc logs", "proc list | each { |row| proc logs $row.name }"),
     ("proc restart web --gapless", "proc restart --clean web"),
     ("proc start off --fail", "proc status off"),
+    ("proc start off --fail", "proc logs off --lines 20"),
+    ("proc restart --clean off --fail", "proc logs off --lines 20"),
     ("proc status nope", "proc list"),
 ];
 

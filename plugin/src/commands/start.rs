@@ -117,7 +117,7 @@ mod tests {
         let error = nu.error("[redis web] | proc start --fail");
         assert_eq!(error.code.as_deref(), Some("proc::failed"));
         assert_eq!(error.msg, "did not come up: web: declared socket missing on disk: rpc.sock");
-        assert_eq!(error.help.as_deref(), Some("proc status web"));
+        assert_eq!(error.help.as_deref(), Some("proc status web; what it wrote: proc logs web --lines 20"));
     }
 
     #[test]
