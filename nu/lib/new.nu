@@ -46,7 +46,7 @@ export def "service new" [
     {
         name: $name
         use: (if $dir == ($lib | path dirname | path join services) { "../lib.nu" } else { $lib | to nuon })
-        file: (if $dir == ($lib | path dirname | path join services) { $"nu/services/($name).nu" } else { $path | to nuon })
+        file: (if $dir == ($lib | path dirname | path join services) { $"($lib | path dirname | path basename)/services/($name).nu" } else { $path | to nuon })
         exec: ([$program] ++ ($words | skip 1 | each {|it| word $it }) | str join " ")
         sockets: ($words | parse --regex '\{socket:(?<path>[^}]+)\}' | get path | uniq | to nuon)
     } | template | save $path

@@ -63,13 +63,24 @@ fn there_and_back(world: &World) -> Result {
     run(xtask(world, &folder, &["install", "--from", &from])?, LONG)?.success()?;
     ensure!(ask("proc shim restart | get services")? == "1", "and by the new one");
     ensure!(ask("proc stop nap | get 0.status")? == "inactive", "it is stopped");
+    let modules = world.folder().join("u/.config/nushell/scripts/shim");
+    let written =
+        ask(&format!("use shim/lib.nu *; service new mine --dir {}", modules.join("services").display()))?;
+    let header = fs::read_to_string(&written)?;
+    ensure!(header.contains("use shim/services/mine.nu\n"), "what its header says works:\n{header}");
+    ensure!(ask("use shim/services/mine.nu; 'read'")? == "read", "where it lies");
 
     run(xtask(world, &folder, &["uninstall"])?, LONG)?.success()?;
     ensure!(ask("plugin list | length")? == "0", "no plugin is registered");
     ensure!(!daemon.exists() && !world.file("prefix/bin/nu_plugin_proc").exists(), "no program is left");
     ensure!(!page.exists(), "no man page is left");
-    let left = fs::read_dir(world.folder().join("u/.config/nushell/scripts"))?.count();
-    ensure!(left == 0, "no module is left");
+    let mut left = Command::new("find");
+    left.arg(&modules).args(["-type", "f"]);
+    let left = run(left, LONG)?.success()?.stdout;
+    ensure!(left.trim() == written, "the user's module is left, and no other: {left}");
+    fs::remove_file(written)?;
+    run(xtask(world, &folder, &["uninstall"])?, LONG)?.success()?;
+    ensure!(!modules.exists(), "no module is left");
     run(xtask(world, &folder, &["uninstall"])?, LONG)?.success().map(drop)
 }
 

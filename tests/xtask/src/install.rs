@@ -15,6 +15,7 @@ use crate::step::step;
 use scenarios::fault::Context;
 use scenarios::{Fault, Result, bins};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -140,11 +141,7 @@ pub fn uninstall(arguments: &[String]) -> Result<ExitCode> {
             nu.run("plugin rm proc")?;
             println!("unregistered the plugin");
         }
-        let modules = nu.modules()?;
-        if modules.is_dir() {
-            fs::remove_dir_all(&modules).context(modules.display())?;
-            println!("removed {}", modules.display());
-        }
+        take_back(&nu.modules()?)?;
     }
     let pages = man::NAMES.into_iter().map(|name| asked.page(Path::new(name)));
     let pages: Vec<PathBuf> = pages.collect::<Result<_>>()?;
@@ -164,6 +161,31 @@ pub fn by_cargo() -> Result {
         install.args(["install", "--path", package, "--debug", "--locked", "--force", "--root"]);
         install.arg(target()?.join("tools")).arg("--target-dir").arg(target()?);
         step(&format!("cargo install --path {package}"), install)?;
+    }
+    Ok(())
+}
+
+/// Removes the modules that `install` has put there. Others, which `service new` may have written, are the user's.
+fn take_back(modules: &Path) -> Result {
+    if !modules.is_dir() {
+        return Ok(());
+    }
+    for file in files(&root().join("nu"))? {
+        let file = modules.join(file);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context(file.display()),
+            _ => {}
+        }
+    }
+    // Only empty ones go.
+    for folder in [modules.join("lib"), modules.join("services"), modules.to_owned()] {
+        let _ = fs::remove_dir(folder);
+    }
+    if modules.is_dir() {
+        let left: Vec<String> = files(modules)?.iter().map(|file| file.display().to_string()).collect();
+        println!("left in {}, since it is not of the installation: {}", modules.display(), left.join(", "));
+    } else {
+        println!("removed {}", modules.display());
     }
     Ok(())
 }
