@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         scenario("top::shows_and_does", &needs, shows),
         scenario("top::leaves_at_ctrl_c", &needs, leaves),
+        scenario("top::beneath_another_shell", &[&needs[..], &[Need::Program("bash")]].concat(), beneath),
         scenario("top::any_size", &needs, sizes),
         scenario("top::resized_while_it_shows", &needs, resized),
         scenario("top::outlives_the_daemon", &needs, outlives),
@@ -59,7 +60,11 @@ fn shows(world: &World) -> Result {
     terminal.wait("both run again", |screen| screen.contains("2 running"))?;
     ensure!(!processes::alive(web), "it was restarted");
     terminal.press("xy")?;
-    terminal.wait("stopped", |screen| screen.contains("1 running  1 other"))?;
+    terminal.wait("stopped", |screen| {
+        screen.contains("1 running  1 other") && screen.contains("rpc.sock stale")
+    })?;
+    let colour = terminal.colour_of("stale")?;
+    ensure!(colour != "Idx(1)", "what is left of a service that nobody wants up is not red: {colour}");
     terminal.press("q")?;
     ensure!(terminal.ended()?.success() && terminal.is_clean()?, "a clean end");
     Ok(())
@@ -79,6 +84,25 @@ fn leaves(world: &World) -> Result {
     wait_until(SOON, "no plugin is left", || {
         !world.processes().iter().any(|process| process.command.contains("nu_plugin_proc"))
     })
+}
+
+/// A shell with jobs that runs `nu -c 'proc top'` has it end, not stop: Nushell takes the terminal back.
+fn beneath(world: &World) -> Result {
+    world.start_daemon()?;
+    world.up(&specs::unixd(world, "web", &[]))?;
+    let inner = world.nu_command("proc top")?;
+    for key in ["q", CTRL_C] {
+        let mut shell = world.command("bash");
+        shell.args(["-mc", "\"$@\"; echo it gave $?", "bash"]);
+        shell.arg(inner.get_program()).args(inner.get_args());
+        let mut terminal = Terminal::run(world, &shell, 24, 80)?;
+        terminal.wait("it shows", |screen| screen.contains("1 running"))?;
+        terminal.press(key)?;
+        terminal.wait("its end", |screen| screen.contains("it gave 0"))?;
+        ensure!(terminal.is_clean()?, "the terminal is as it was");
+        ensure!(!terminal.written().contains("ERROR"), "{}", terminal.screen());
+    }
+    Ok(())
 }
 
 fn sizes(world: &World) -> Result {

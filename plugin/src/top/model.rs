@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ratatui::style::Style;
 use shimd_api::wire::{ServiceRow, ShimInfo, SocketRow, Status};
 
-use super::spells::{Level, Spells};
+use super::spells::Spells;
 
 /// How far the bars go back, in nanoseconds.
 pub const SPAN: i64 = 10 * 60 * 1_000_000_000;
@@ -93,10 +93,13 @@ impl Model {
 
     /// Takes a look in.
     pub fn take(&mut self, look: Look) {
+        for row in &look.services {
+            self.spells.entry(row.name.clone()).or_default().state(look.now, row.status);
+        }
         for socket in &look.sockets {
             let Some(service) = &socket.service else { continue };
             let spells = self.spells.entry(service.clone()).or_default();
-            spells.note(&socket.path, look.now, Level::of(&socket.verdict));
+            spells.note(&socket.path, look.now, &socket.verdict);
             spells.forget_before(look.now - SPAN);
         }
         let known = |name: &String| look.services.iter().any(|row| row.name == *name);

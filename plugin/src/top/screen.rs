@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use nix::unistd::{tcgetpgrp, tcsetpgrp};
 use nu_plugin::EngineInterface;
 use nu_protocol::{LabeledError, Span};
 use ratatui::DefaultTerminal;
@@ -10,7 +11,6 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 
 use super::model::{Act, Key, Model};
 use super::source::{News, Source};
-use super::spells::change;
 use super::style::style;
 use super::view;
 use crate::colours::{Palette, WORDS};
@@ -35,13 +35,23 @@ pub fn show(
     let model = Model { styles, ..Model::default() };
     let stop = Stop::default();
     let _ctrl_c = stop.at_ctrl_c(engine)?;
+    let before = tcgetpgrp(io::stdout());
     // Else the terminal would stop this process when it reads a key.
-    let _foreground = engine.enter_foreground()?;
-    let refused = |problem: io::Error| error::no_terminal(&problem.to_string(), head);
-    let mut terminal = ratatui::try_init().map_err(refused)?;
-    let shown = run(&mut terminal, model, Source::start(reach, &stop), &stop);
-    let restored = ratatui::try_restore();
-    shown.and(restored).map_err(refused)
+    let foreground = engine.enter_foreground()?;
+    let shown = picture(model, Source::start(reach, &stop), &stop);
+    // Nushell takes the terminal back. One that runs a script is no shell with jobs: the kernel stops it, if it does so
+    // from the background.
+    if let Ok(before) = before {
+        let _ = tcsetpgrp(io::stdout(), before);
+    }
+    drop(foreground);
+    shown.map_err(|problem| error::no_terminal(&problem.to_string(), head))
+}
+
+fn picture(model: Model, source: Source, stop: &Stop) -> io::Result<()> {
+    let mut terminal = ratatui::try_init()?;
+    let shown = run(&mut terminal, model, source, stop);
+    shown.and(ratatui::try_restore())
 }
 
 fn run(terminal: &mut DefaultTerminal, mut model: Model, source: Source, stop: &Stop) -> io::Result<()> {
@@ -73,8 +83,10 @@ fn run(terminal: &mut DefaultTerminal, mut model: Model, source: Source, stop: &
 fn take(model: &mut Model, news: News) {
     match news {
         News::Past(events) => {
-            for (service, path, time, level) in events.iter().filter_map(change) {
-                model.spells.entry(service.to_owned()).or_default().note(path, time, level);
+            for event in &events {
+                if let Some(service) = &event.service {
+                    model.spells.entry(service.clone()).or_default().take(event);
+                }
             }
         }
         News::Look(look) => {

@@ -62,7 +62,7 @@ impl Drop for Source {
 }
 
 fn ask(reach: &Reach, stop: &Stop, told: &Sender<News>, asked: &Receiver<Act>) {
-    let since = json!({ "kinds": ["verdict"], "since": SPAN });
+    let since = json!({ "kinds": ["verdict", "state"], "since": SPAN });
     if let Ok(past) = answer(reach, stop, "event.list", &since) {
         let _ = told.send(News::Past(past));
     }

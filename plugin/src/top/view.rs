@@ -11,7 +11,7 @@ use shimd_api::duration::format_duration;
 use shimd_api::wire::{ServiceRow, SocketRow, Status};
 
 use super::model::{Model, SPAN};
-use super::spells::Spells;
+use super::spells::{Spells, is_down};
 
 const KEYS: &str = " q leave  ↑↓ select  r restart --clean  s start  x stop  c check";
 /// Lines for the selected service.
@@ -97,7 +97,7 @@ fn cell(model: &Model, row: &ServiceRow, column: &str) -> Cell<'static> {
         "name" => Cell::from(row.name.clone()),
         "status" => Cell::from(row.status.to_string()).style(model.style(row.status.as_str())),
         "sockets" => {
-            let style = if row.sockets_ok < row.sockets && row.status != Status::Inactive {
+            let style = if row.sockets_ok < row.sockets && !is_down(row.status) {
                 model.style("failed")
             } else {
                 Style::new()
@@ -134,15 +134,16 @@ fn about(model: &Model, width: usize) -> Vec<Line<'static>> {
         first.push(Span::raw(format!(": {}", printable(reason))));
     }
     lines.push(Line::from(first));
-    lines.extend(model.sockets().map(|row| socket(model, row)));
+    lines.extend(model.sockets().map(|socket| about_socket(model, row.status, socket)));
     lines
 }
 
-fn socket(model: &Model, row: &SocketRow) -> Line<'static> {
-    let mut words = vec![
-        Span::raw(format!(" {} ", printable(&row.socket))),
-        Span::styled(row.verdict.clone(), model.style(&row.verdict)),
-    ];
+fn about_socket(model: &Model, status: Status, row: &SocketRow) -> Line<'static> {
+    // A file that is left over alarms nobody while the service is down.
+    let is_over = is_down(status) && matches!(row.verdict.as_str(), "stale" | "absent");
+    let style = model.style(if is_over { Status::Inactive.as_str() } else { &row.verdict });
+    let mut words =
+        vec![Span::raw(format!(" {} ", printable(&row.socket))), Span::styled(row.verdict.clone(), style)];
     if let (Some(pending), Some(backlog)) = (row.pending, row.backlog) {
         words.push(Span::raw(format!("  queue {pending}/{backlog}")));
     }
