@@ -105,6 +105,10 @@ fn types(world: &World) -> Result {
             ensure!(ran.stdout.contains(part), "{command} is not {part}, but {}", ran.stdout);
         }
     }
+    // One service, one socket, one folder: what counts them reads well.
+    let odd = world
+        .nu_json("proc doctor | get detail | where $it =~ '\\b1 (sockets|folders|services|events)\\b'")?;
+    ensure!(odd == json!([]), "{odd}");
     Ok(())
 }
 

@@ -42,11 +42,11 @@ impl Supervisor {
     fn inotify(&self) -> DoctorRow {
         let unwatched = self.watcher.unwatched();
         match unwatched.first() {
-            None => well("inotify", format!("{} folders are watched", self.folders.len())),
+            None => well("inotify", format!("folders that are watched: {}", self.folders.len())),
             Some(first) => ill(
                 "inotify",
                 format!(
-                    "{} folders are not watched, the first: {first}; the audit every {PERIOD:?} stands in",
+                    "folders that are not watched: {}, the first: {first}; the audit every {PERIOD:?} stands in",
                     unwatched.len()
                 ),
                 "raise fs.inotify.max_user_watches (ENOSPC) or fs.inotify.max_user_instances (EMFILE) with sysctl -w",
@@ -75,13 +75,14 @@ impl Supervisor {
         };
         let unmarked = blame.unmarked();
         match unmarked.first() {
-            None => {
-                well("fanotify", format!("who removes a socket is seen in {} folders", self.blamed.len()))
-            }
+            None => well(
+                "fanotify",
+                format!("folders in which it is seen who removes a socket: {}", self.blamed.len()),
+            ),
             Some((folder, errno)) => ill(
                 "fanotify",
                 format!(
-                    "{} folders have no culprits, the first: {}: {}",
+                    "folders that have no culprits: {}, the first: {}: {}",
                     unmarked.len(),
                     folder.display(),
                     errno.desc()

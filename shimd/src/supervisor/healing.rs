@@ -374,12 +374,12 @@ impl Supervisor {
         match without.first() {
             None => super::doctor::well(
                 "pins",
-                format!("{pinned} sockets have a pin, from which a lost one is put back"),
+                format!("sockets that have a pin, from which a lost one is put back: {pinned}"),
             ),
             Some(first) => super::doctor::ill(
                 "pins",
                 format!(
-                    "{} sockets have no pin, and are restarted when they are lost; the first: {first}",
+                    "sockets that have no pin, so that a lost one is restarted: {}; the first: {first}",
                     without.len()
                 ),
                 first.help,

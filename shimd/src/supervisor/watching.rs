@@ -86,7 +86,7 @@ impl Supervisor {
             some => self.troubles.insert(
                 "watch",
                 format!(
-                    "{} folders cannot be watched (the inotify limit, fs.inotify.max_user_watches): the audit every 5 s stands in",
+                    "folders that cannot be watched (the inotify limit, fs.inotify.max_user_watches): {}; the audit every 5 s stands in",
                     some.len()
                 ),
             ),

@@ -55,7 +55,7 @@ impl Supervisor {
             return well("cleaners", "no socket is declared where files are cleaned by age");
         };
         let mut detail = format!(
-            "{count} sockets are where files are cleaned by age: {}; {} of their folders are locked against systemd-tmpfiles, and their times renewed each hour",
+            "sockets that are where files are cleaned by age: {count}, the first: {}; folders that are locked for them against systemd-tmpfiles, and their times renewed each hour: {}",
             first.display(),
             self.guards.held(),
         );
