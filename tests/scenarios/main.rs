@@ -40,6 +40,7 @@ mod full_disk;
 mod gapless_changes_the_mode;
 mod guarded_from_cleaners;
 mod guide;
+mod help_examples;
 mod help_names_the_next_command;
 mod hero_style_spec;
 mod history;
@@ -145,6 +146,7 @@ fn main() -> ExitCode {
         nu_overview::trials(),
         nu_patterns::trials(),
         nu_spec::trials(),
+        help_examples::trials(),
         help_names_the_next_command::trials(),
         hero_style_spec::trials(),
         home_goes_while_shimd_runs::trials(),

@@ -85,7 +85,7 @@ each at once; on a terminal in colours, which $env.config.plugins.proc.colours s
                 })])),
             },
             Example {
-                example: "proc events --since 1day | where kind == verdict | get detail | select path was verdict lasted",
+                example: "proc events --since 1day | where kind == verdict | get detail | select path was? verdict lasted?",
                 description: "A day's changes of verdict, and how long each socket had been as it was",
                 result: None,
             },

@@ -80,9 +80,9 @@ Nothing is started or restarted: proc start and proc restart do that."
                 result: Some(Value::test_list(vec![row("cache", "created")])),
             },
             Example {
-                example: "[[name exec]; [redis [redis-server]] [logger [logger-d]]] | proc register",
+                example: "[[name exec]; [redis [redis-server]] [clock [tail -f /dev/null]]] | proc register",
                 description: "Declare several",
-                result: Some(Value::test_list(vec![row("redis", "unchanged"), row("logger", "created")])),
+                result: Some(Value::test_list(vec![row("redis", "unchanged"), row("clock", "created")])),
             },
             Example {
                 example: "proc register web.nuon",
