@@ -96,7 +96,12 @@ export def check [
 # Everything about ($it.name): state, spec, instance, sockets.
 export def status []: nothing -> record { service status ($it.name) }
 
-# What ($it.name) writes; flags as of `proc logs`: `($it.name) logs --follow`.
-export alias logs = service logs ($it.name)
+# What ($it.name) writes, as `proc logs`: `($it.name) logs --follow`.
+export def logs [
+    --lines \(-n): int # so many lines of the past, the latest
+    --follow \(-f) # go on with new lines as they are written
+    --since \(-s): duration # only of so long ago until now
+    --raw \(-r) # the bytes as they were written
+]: nothing -> any { service logs ($it.name) --lines $lines --follow=$follow --since $since --raw=$raw }
 "
 }

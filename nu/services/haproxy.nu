@@ -61,8 +61,13 @@ export def check [
 # Everything about HAProxy: state, spec, instance, sockets.
 export def status []: nothing -> record { service status haproxy }
 
-# What HAProxy writes; flags as of `proc logs`: `haproxy logs --follow`.
-export alias logs = service logs haproxy
+# What HAProxy writes, as `proc logs`: `haproxy logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs haproxy --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask HAProxy's administration, as in `haproxy ask "show info"` (with socat).
 export def ask [

@@ -59,8 +59,13 @@ export def check [
 # Everything about Knot DNS: state, spec, instance, sockets.
 export def status []: nothing -> record { service status knot }
 
-# What Knot DNS writes; flags as of `proc logs`: `knot logs --follow`.
-export alias logs = service logs knot
+# What Knot DNS writes, as `proc logs`: `knot logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs knot --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask Knot DNS with knotc, as in `knot ctl zone-status`.
 export def --wrapped ctl [...args: string]: nothing -> any {

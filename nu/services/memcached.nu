@@ -39,8 +39,13 @@ export def check [
 # Everything about Memcached: state, spec, instance, sockets.
 export def status []: nothing -> record { service status memcached }
 
-# What Memcached writes; flags as of `proc logs`: `memcached logs --follow`.
-export alias logs = service logs memcached
+# What Memcached writes, as `proc logs`: `memcached logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs memcached --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask Memcached a line of its protocol, as in `memcached ask stats` (with socat).
 export def ask [

@@ -75,8 +75,13 @@ export def check [
 # Everything about nginx: state, spec, instance, sockets.
 export def status []: nothing -> record { service status nginx }
 
-# What nginx writes; flags as of `proc logs`: `nginx logs --follow`.
-export alias logs = service logs nginx
+# What nginx writes, as `proc logs`: `nginx logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs nginx --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask nginx for a page, as in `nginx fetch /`.
 export def fetch [

@@ -72,8 +72,13 @@ export def check [
 # Everything about PostgreSQL: state, spec, instance, sockets.
 export def status []: nothing -> record { service status postgresql }
 
-# What PostgreSQL writes; flags as of `proc logs`: `postgresql logs --follow`.
-export alias logs = service logs postgresql
+# What PostgreSQL writes, as `proc logs`: `postgresql logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs postgresql --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask PostgreSQL something as its superuser, as in `postgresql psql -c 'select 41 + 1'`.
 export def --wrapped psql [...args: string]: nothing -> any {

@@ -38,8 +38,13 @@ export def check [
 # Everything about Redis: state, spec, instance, sockets.
 export def status []: nothing -> record { service status redis }
 
-# What Redis writes; flags as of `proc logs`: `redis logs --follow`.
-export alias logs = service logs redis
+# What Redis writes, as `proc logs`: `redis logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs redis --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask Redis something with redis-cli, as in `redis cli ping`.
 export def --wrapped cli [...args: string]: nothing -> any {

@@ -54,8 +54,13 @@ export def check [
 # Everything about rsyslog: state, spec, instance, sockets.
 export def status []: nothing -> record { service status rsyslog }
 
-# What rsyslog writes; flags as of `proc logs`: `rsyslog logs --follow`.
-export alias logs = service logs rsyslog
+# What rsyslog writes, as `proc logs`: `rsyslog logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs rsyslog --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Log a line through rsyslog's socket, with logger.
 export def log [

@@ -37,8 +37,13 @@ export def check [
 # Everything about ssh-agent: state, spec, instance, sockets.
 export def status []: nothing -> record { service status ssh-agent }
 
-# What ssh-agent writes; flags as of `proc logs`: `ssh-agent logs --follow`.
-export alias logs = service logs ssh-agent
+# What ssh-agent writes, as `proc logs`: `ssh-agent logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs ssh-agent --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask ssh-agent with ssh-add, as in `ssh-agent add -l`, `ssh-agent add ~/.ssh/id_ed25519`.
 export def --wrapped add [...args: string]: nothing -> any {

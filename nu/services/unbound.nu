@@ -66,8 +66,13 @@ export def check [
 # Everything about Unbound: state, spec, instance, sockets.
 export def status []: nothing -> record { service status unbound }
 
-# What Unbound writes; flags as of `proc logs`: `unbound logs --follow`.
-export alias logs = service logs unbound
+# What Unbound writes, as `proc logs`: `unbound logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs unbound --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask Unbound with unbound-control, as in `unbound control stats_noreset`.
 export def --wrapped control [...args: string]: nothing -> any {

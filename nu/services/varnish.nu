@@ -48,8 +48,13 @@ export def check [
 # Everything about Varnish: state, spec, instance, sockets.
 export def status []: nothing -> record { service status varnish }
 
-# What Varnish writes; flags as of `proc logs`: `varnish logs --follow`.
-export alias logs = service logs varnish
+# What Varnish writes, as `proc logs`: `varnish logs --follow`.
+export def logs [
+    --lines (-n): int # so many lines of the past, the latest
+    --follow (-f) # go on with new lines as they are written
+    --since (-s): duration # only of so long ago until now
+    --raw (-r) # the bytes as they were written
+]: nothing -> any { service logs varnish --lines $lines --follow=$follow --since $since --raw=$raw }
 
 # Ask Varnish with varnishadm, as in `varnish adm vcl.list`.
 export def --wrapped adm [...args: string]: nothing -> any {

@@ -19,7 +19,11 @@ fn completions(world: &World) -> Result {
     world.register(&specs::unixd(world, "web-two", &[]))?;
     let mut terminal = Terminal::run(world, &world.nu_prompt()?, 24, 80)?;
     terminal.wait("a prompt", |screen| screen.contains('>'))?;
-    terminal.press(&format!("use {} *; 'rea' + 'dy'\r", project("lib.nu")))?;
+    terminal.press(&format!(
+        "use {} *; use {}; 'rea' + 'dy'\r",
+        project("lib.nu"),
+        project("services/redis.nu")
+    ))?;
     terminal.wait("an answer", |screen| screen.lines().any(|line| line.trim() == "ready"))?;
     for (line, offered) in [
         ("service down web-", &["web-one", "web-two", "running", "inactive"][..]),
@@ -29,6 +33,7 @@ fn completions(world: &World) -> Result {
         ("service spec {name: a, exec: [b]} --stop-", &["--stop-signal", "--stop-timeout"]),
         ("service socket-spec a --mode ", &["bind", "publish", "activate"]),
         ("service restart --", &["--clean", "--gapless"]),
+        ("redis logs --", &["--follow", "--since", "--lines", "--raw"]),
     ] {
         terminal.press(&format!("{line}\t"))?;
         let all = |screen: &str| {
