@@ -6,6 +6,7 @@
 //! | the first, with a `was` | the spell before it too, whose own event is no longer kept |
 //! | one whose `was` is not the verdict before it | the spell in between: its event was lost |
 //! | the last | a spell that lasts |
+//! | one without a verdict | an end: the socket is no longer declared |
 
 use std::collections::HashMap;
 
@@ -39,23 +40,24 @@ impl Spell {
 
 /// The spells of all sockets, in the order of their begin, as far as they reach into the time since `since`.
 pub fn spells(events: &[EventRow], since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Vec<Spell> {
-    let mut sockets: Vec<Vec<Spell>> = Vec::new();
+    let mut sockets: Vec<(Vec<Spell>, bool)> = Vec::new();
     let mut of: HashMap<&str, usize> = HashMap::new();
     for event in events.iter().filter(|event| event.kind == EventKind::Verdict) {
         let (Some(path), Ok(time)) = (&event.detail.path, DateTime::parse_from_rfc3339(&event.time)) else {
             continue;
         };
         let at = *of.entry(path).or_insert_with(|| {
-            sockets.push(Vec::new());
+            sockets.push((Vec::new(), false));
             sockets.len() - 1
         });
-        if let Some(spells) = sockets.get_mut(at) {
-            add(spells, event, time.to_utc());
+        if let Some((spells, lasts)) = sockets.get_mut(at) {
+            add(spells, *lasts, event, time.to_utc());
+            *lasts = event.detail.verdict.is_some();
         }
     }
     let mut all = Vec::new();
-    for mut spells in sockets {
-        if let Some(last) = spells.last_mut() {
+    for (mut spells, lasts) in sockets {
+        if let Some(last) = spells.last_mut().filter(|_| lasts) {
             last.to = now.max(last.from);
         }
         all.extend(spells);
@@ -65,8 +67,8 @@ pub fn spells(events: &[EventRow], since: Option<DateTime<Utc>>, now: DateTime<U
     all
 }
 
-/// Takes in the next event of a socket.
-fn add(spells: &mut Vec<Spell>, event: &EventRow, time: DateTime<Utc>) {
+/// Takes in the next event of a socket; `lasts`: the last spell goes on until then.
+fn add(spells: &mut Vec<Spell>, lasts: bool, event: &EventRow, time: DateTime<Utc>) {
     let detail = &event.detail;
     let socket = || detail.socket.clone().or_else(|| detail.path.clone()).unwrap_or_default();
     // A clock that was set back makes no time negative.
@@ -80,12 +82,13 @@ fn add(spells: &mut Vec<Spell>, event: &EventRow, time: DateTime<Utc>) {
         }
         let verdict = was.to_owned();
         spells.push(Spell { socket: socket(), verdict, from: began, to: time, reason: None, culprit: None });
-    } else if let Some(last) = spells.last_mut() {
+    } else if let Some(last) = spells.last_mut().filter(|_| lasts) {
         last.to = time;
     }
+    let Some(verdict) = detail.verdict.clone() else { return };
     spells.push(Spell {
         socket: socket(),
-        verdict: detail.verdict.clone().unwrap_or_else(|| "unknown".into()),
+        verdict,
         from: time,
         to: time,
         reason: detail.reason.clone(),
@@ -128,6 +131,21 @@ mod tests {
         let second = |time: DateTime<Utc>| time.timestamp();
         let tell = |s: &Spell| format!("{} {} {}-{}", s.socket, s.verdict, second(s.from), second(s.to));
         spells.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn an_event_without_a_verdict_ends_the_spell_and_what_comes_later_begins_anew() {
+        let undeclared = |second| {
+            let mut end = event(second, "a", "", Some(("ok", 10)));
+            (end.detail.verdict, end.detail.reason) = (None, Some("no longer declared".into()));
+            end
+        };
+        let events = [event(10, "a", "ok", None), undeclared(20)];
+        assert_eq!(told(&spells(&events, None, at(NOW))), ["a ok 10-20"]);
+        let again = [events.as_slice(), &[event(50, "a", "absent", None)]].concat();
+        assert_eq!(told(&spells(&again, None, at(NOW))), ["a ok 10-20", "a absent 50-1000"]);
+        // Its begin is no longer kept.
+        assert_eq!(told(&spells(&[undeclared(20)], None, at(NOW))), ["a ok 10-20"]);
     }
 
     #[test]

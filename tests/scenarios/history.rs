@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         scenario("history::told_once_over_a_daemons_death", &needs, over_a_death),
         scenario("history::in_sql", &needs, in_sql),
         scenario("history::of_names_and_times", &needs, narrowed),
+        scenario("history::of_sockets_no_longer_declared", &needs, undeclared),
         scenario_as("nobody", "history::without_a_culprit_and_why", &needs, without_culprit),
     ]
 }
@@ -75,6 +76,38 @@ fn watched(world: &World) -> Result {
     next(&lines, "dangling web")?;
     next(&lines, "done")?;
     wait_until(SOON, "Nushell ends by itself", || nu.try_wait().is_ok_and(|ended| ended.is_some()))
+}
+
+/// What is not declared any more has no verdict that lasts: neither of a service that is registered anew, nor by another spec.
+fn undeclared(world: &World) -> Result {
+    world.start_daemon()?;
+    let spec = |socket: &str| {
+        let exec = [world.unixd(), format!("{{socket:{socket}}}")];
+        json!({"name": "web", "exec": exec, "sockets": [socket]})
+    };
+    let spells = || -> Result<Vec<(String, i64)>> {
+        let rows = world.nu_json("proc history web | where verdict == ok | select socket lasted")?;
+        let row =
+            |row: &Value| Ok((row.text("socket")?.to_owned(), row.field("lasted").as_i64().unwrap_or(-1)));
+        rows.rows()?.iter().map(row).collect()
+    };
+    world.up(&spec("a.sock"))?;
+    world.register(&spec("b.sock"))?;
+    world.nu_json("proc restart --clean web")?;
+    world.nu_json("proc stop web")?;
+    world.nu_json("proc unregister web")?;
+    world.up(&spec("c.sock"))?;
+    let (before, after) = (spells()?, spells()?);
+    let lasts: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before.1 < after.1).collect();
+    let sockets: Vec<&str> = after.iter().map(|(socket, _)| socket.as_str()).collect();
+    ensure!(
+        sockets == ["a.sock", "b.sock", "c.sock"] && lasts == [false, false, true],
+        "{before:?}, {after:?}"
+    );
+    let told = world
+        .nu_json("proc events web | where kind == verdict and detail.reason? == 'no longer declared'")?;
+    ensure!(told.rows()?.len() == 2, "{told}");
+    Ok(())
 }
 
 fn verdicts(world: &World) -> Result<Vec<String>> {

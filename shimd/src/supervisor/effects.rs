@@ -104,6 +104,7 @@ impl Supervisor {
         plan.is_foreseen(early.is_some_and(Early::alone));
         let generation = service.generation;
         let plan = self.activation_plan(name, plan, false);
+        self.record_undeclared(name, &old);
         self.effect(name, generation, async move {
             if let Some(short) = sys_limits::shortage() {
                 return Outcome::CleanFailed(CleanReport::default(), SweepError::Shortage(short));

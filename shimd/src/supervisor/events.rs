@@ -133,6 +133,25 @@ impl Supervisor {
         }
     }
 
+    /// Sockets that are no longer declared have no verdict from now on: what the history said of them last has ended.
+    pub(super) fn record_undeclared(&mut self, name: &Arc<str>, before: &[Socket]) {
+        let now = SystemTime::now();
+        let declared = |path: &std::path::Path| {
+            self.services.get(name).is_some_and(|s| s.sockets.iter().any(|now| now.path == path))
+        };
+        let gone: Vec<EventDetail> = before
+            .iter()
+            .filter(|socket| socket.spell.is_some() && !declared(&socket.path))
+            .map(|socket| EventDetail {
+                reason: Some("no longer declared".into()),
+                ..spell_detail(socket, now)
+            })
+            .collect();
+        for detail in gone {
+            self.record_at(now, Some(name), EventKind::Verdict, detail);
+        }
+    }
+
     /// Who did it became known after the verdict was told.
     pub(super) fn record_culprit(&mut self, name: &Arc<str>, index: usize, culprit: Culprit) {
         let Some(socket) = self.services.get_mut(name).and_then(|s| s.sockets.get_mut(index)) else { return };
@@ -255,17 +274,24 @@ impl Supervisor {
 }
 
 fn verdict_detail(socket: &Socket, now: SystemTime) -> EventDetail {
+    EventDetail {
+        verdict: socket.verdict.map(|verdict| verdict.as_str().to_owned()),
+        reason: socket.why(),
+        pid: socket.pid,
+        culprit: socket.culprit.clone(),
+        ..spell_detail(socket, now)
+    }
+}
+
+/// Which socket it is, and what the history says of it so far.
+fn spell_detail(socket: &Socket, now: SystemTime) -> EventDetail {
     let lasted = |spell: &Spell| nanos(now.duration_since(spell.since).unwrap_or_default());
     EventDetail {
         socket: Some(socket.name.clone()),
         path: Some(socket.path.display().to_string()),
-        verdict: socket.verdict.map(|verdict| verdict.as_str().to_owned()),
         was: socket.spell.as_ref().map(|spell| spell.verdict.clone()),
         lasted: socket.spell.as_ref().map(lasted),
-        reason: socket.why(),
-        pid: socket.pid,
-        culprit: socket.culprit.clone(),
-        status: None,
+        ..EventDetail::default()
     }
 }
 

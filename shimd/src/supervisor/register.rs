@@ -144,7 +144,10 @@ impl Supervisor {
                     service.spec = spec.clone();
                     service.spec_json = json;
                     if service.instance.is_none() {
-                        service.sockets = declared(&spec, &self.root, &service.sockets);
+                        let sockets = declared(&spec, &self.root, &service.sockets);
+                        let before = std::mem::replace(&mut service.sockets, sockets);
+                        let name = service.name.clone();
+                        self.record_undeclared(&name, &before);
                     }
                 }
                 None => {

@@ -173,6 +173,8 @@ impl Supervisor {
         }
         // One that is being spawned is the last generation.
         service.current = service.instance.as_ref().map_or(service.generation, |i| i.generation);
+        let before = service.second.sockets.clone();
+        self.record_undeclared(name, &before);
         self.watch_changed = true;
     }
 

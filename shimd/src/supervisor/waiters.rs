@@ -273,7 +273,8 @@ impl Supervisor {
         if !stopped {
             return ChangeRow { name: name.to_string(), change: "unchanged".to_owned() };
         }
-        self.services.remove(name);
+        let gone = self.services.remove(name);
+        self.record_undeclared(name, gone.as_ref().map_or(&[], |service| &service.sockets));
         self.rollout.remove(name);
         self.clock.forget(name);
         self.logs.forget(name);
