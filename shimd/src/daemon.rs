@@ -11,6 +11,7 @@ use shimd_api::paths::{self, Home};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
 use socket_audit::{Auditor, Expect, Owner, Verdict};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -94,14 +95,7 @@ fn start(replacing: bool) -> Result<(), StartError> {
     folder::private_folder(&home.run)?;
     folder::private_folder(&home.logs())?;
     schedule::soon();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(8)
-        .thread_stack_size(512 * 1024)
-        .on_thread_start(schedule::soon)
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
+    let runtime = runtime(Builder::new_multi_thread().worker_threads(1))?;
     // One daemon a home: the lock says so, not a path that exists.
     let (lock, place) = if replacing {
         let _within = runtime.enter();
@@ -173,13 +167,7 @@ struct Supervising {
 /// that thread and no other. Of several threads, each step between the end of one instance and the exec of the next would
 /// first be handed to another, and may find that one's processor asleep.
 fn supervise(parts: Parts) -> Result<Supervising, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(8)
-        .thread_stack_size(512 * 1024)
-        .on_thread_start(schedule::soon)
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
+    let runtime = runtime(&mut Builder::new_current_thread())?;
     let (built, answer) = std::sync::mpsc::channel();
     let (done, ended) = oneshot::channel();
     let (_stays, server_ended) = oneshot::channel::<()>();
@@ -205,6 +193,16 @@ fn supervise(parts: Parts) -> Result<Supervising, StartError> {
         Ok(built) => Ok(Supervising { handle: built?, ended, _stays }),
         Err(_) => Err(StartError::Runtime(std::io::Error::other("its thread has ended"))),
     }
+}
+
+/// With threads that are small and get the processor soon.
+fn runtime(kind: &mut Builder) -> Result<Runtime, StartError> {
+    kind.max_blocking_threads(8)
+        .thread_stack_size(512 * 1024)
+        .on_thread_start(schedule::soon)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)
 }
 
 /// Who listens at the control socket's path, if anybody does. The home's lock proves that no daemon runs here only for as

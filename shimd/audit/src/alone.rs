@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::audit::Auditor;
-use crate::inquiry::bearers;
+use crate::bearers::bearers;
 use crate::listener::ListenerId;
 
 impl Auditor {

@@ -20,6 +20,7 @@ mod access;
 mod acl;
 mod alone;
 mod audit;
+mod bearers;
 mod bound;
 pub mod bridge;
 mod cause;
