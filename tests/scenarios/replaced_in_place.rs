@@ -105,6 +105,8 @@ fn nobody_notices(world: &World) -> Result {
     );
     let left: Vec<_> = fs::read_dir(world.home())?.flatten().map(|entry| entry.file_name()).collect();
     ensure!(!left.iter().any(|name| name == "rpc.sock.next"), "nothing is left beside: {left:?}");
+    let told = world.rpc("event.list", json!({"kinds": ["control"]}))?;
+    ensure!(told.rows()?.is_empty(), "a successor is no loss of the control socket: {told}");
     // The new one's own socket is cared for like any daemon's.
     fs::remove_file(world.control_socket())?;
     wait_until(SOON, "the control socket is put back", || world.control_socket().exists())?;

@@ -28,15 +28,15 @@ pub struct Control {
     wait: Duration,
     /// No repair before this.
     pub next: Option<Instant>,
-    /// What was said of it last, so that it is said once.
-    lost: bool,
+    /// How often in a row it could not be put back.
+    failures: u32,
 }
 
 impl Control {
     /// The socket that the server has bound.
     pub fn new(handle: ControlHandle) -> Control {
         let path = handle.endpoint().path;
-        Control { handle, path, well_at: Instant::now(), repaired: None, wait: WAIT, next: None, lost: false }
+        Control { handle, path, well_at: Instant::now(), repaired: None, wait: WAIT, next: None, failures: 0 }
     }
 
     /// Where it is.
@@ -55,6 +55,9 @@ impl Supervisor {
         self.control.next = None;
         if self.control.handle.look() {
             self.control.well_at = asked;
+            if std::mem::take(&mut self.control.failures) > 0 {
+                self.troubles.remove("control");
+            }
             if self.control.repaired.is_some_and(|at| at.elapsed() > LONGEST) {
                 (self.control.repaired, self.control.wait) = (None, WAIT);
             }
@@ -94,7 +97,9 @@ impl Supervisor {
             Err(e) => {
                 self.control.next = Some(asked + self.control.wait);
                 self.troubles.insert("control", e.to_string());
-                if std::mem::replace(&mut self.control.lost, true) {
+                self.control.failures = self.control.failures.saturating_add(1);
+                // It is said once, and not at the first look: a successor that takes the place ends this daemon at once.
+                if self.control.failures != 2 || self.closing.is_some() {
                     return;
                 }
                 ("replaced", e.to_string())
@@ -102,7 +107,7 @@ impl Supervisor {
         };
         if verdict == "ok" {
             self.troubles.remove("control");
-            self.control.lost = false;
+            self.control.failures = 0;
             self.control.well_at = Instant::now();
         }
         tracing::warn!(path = %path.display(), "the control socket: {reason}");
