@@ -129,20 +129,19 @@ impl Supervisor {
         service.generation += 1;
         let (spec, spec_json, generation) =
             (service.spec.clone(), service.spec_json.clone(), service.generation);
-        let clean = service.machine.restart.is_some_and(|restart| restart.clean);
-        let past = service.sockets.iter().filter_map(Socket::past).collect();
-        let sweep = clean.then(|| Sweep::plan(&spec, &self.root, &self.tag, past, true));
+        let alone = Arc::new(AtomicBool::new(false));
+        if service.machine.restart.is_some_and(|restart| restart.clean) {
+            let past = service.sockets.iter().filter_map(Socket::past).collect();
+            let sweep = Sweep::plan(&spec, &self.root, &self.tag, past, true);
+            let foreseen = alone.clone();
+            // Nobody waits for it: a clean that comes before it looks for itself.
+            tokio::task::spawn_blocking(move || foreseen.store(foresee(&sweep), Ordering::Relaxed));
+        }
         let launch = self.launch(name, &spec, generation, Vec::new());
         let (done, recorded) = oneshot::channel();
-        let (store, owned, alone) = (self.store.clone(), name.clone(), Arc::new(AtomicBool::new(false)));
-        let foreseen = alone.clone();
+        let (store, owned) = (self.store.clone(), name.clone());
         let ready = tokio::spawn(async move {
-            let look = sweep.map(|sweep| tokio::task::spawn_blocking(move || foresee(&sweep)));
-            let ready = launch.ready().await;
-            if let Some(look) = look {
-                foreseen.store(look.await.unwrap_or(false), Ordering::Relaxed);
-            }
-            let mut ready = ready?;
+            let mut ready = launch.ready().await?;
             // One that cannot be recorded now is so when it is let go, and what is in the way is told then.
             ready.recorded = ready.record(&store, &owned, generation, &spec_json, true).await.is_ok();
             drop(done);
