@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use shimd_api::paths::{self, Home};
 use shimd_api::rpc::RpcError;
 use shimd_api::wire::Progress;
-use socket_audit::{Auditor, Expect, Owner, Verdict};
+use socket_audit::{Auditor, Expect, Owner};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::replace::{self, ReplaceError};
 use crate::server::{self, Handler, Limits, News, Server};
 use crate::store::Store;
-use crate::supervisor::{Handle, Parts, Supervisor, is_proven_free};
+use crate::supervisor::{Handle, Parts, Supervisor};
 use crate::sys::{activation, clean, detach, folder, limits, lock, schedule};
 
 /// How `shimd run` ends when another daemon has the home.
@@ -205,21 +205,18 @@ fn runtime(kind: &mut Builder) -> Result<Runtime, StartError> {
         .map_err(StartError::Runtime)
 }
 
-/// Who listens at the control socket's path, if anybody does. The home's lock proves that no daemon runs here only for as
-/// long as its file is not removed.
+/// Who listens at the control socket's path, or has bound it and lost its file, if anybody has. The home's lock proves that no
+/// daemon runs here only for as long as its file is not removed, and who removes that may have removed the socket's too.
 fn served_by(control: &Path) -> Option<i32> {
-    if is_proven_free(control) {
-        return None;
-    }
     // Where the kernel cannot be asked, the lock must do.
     let mut auditor = Auditor::new().ok()?;
     let until = Instant::now() + DYING;
     loop {
         let expect = Expect { owner: Owner::Pids(Vec::new()), ..Expect::path(control) };
         let finding = auditor.confirm(&expect);
-        let listens = finding.verdict == Verdict::Foreign && !finding.bound_not_listening;
-        let pid = finding.others.first().and_then(|party| party.pids.first().copied());
-        let pid = pid.filter(|pid| listens && *pid != std::process::id().cast_signed())?;
+        let listen = finding.others.iter().filter(|_| !finding.bound_not_listening);
+        let ours = std::process::id().cast_signed();
+        let pid = listen.flat_map(|party| &party.pids).copied().find(|pid| *pid != ours)?;
         if Instant::now() > until {
             return Some(pid);
         }

@@ -2,9 +2,10 @@
 //! the home, and the next daemon finds all of them.
 
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use scenarios::client::ping;
 use scenarios::command::wait_child;
-use scenarios::{Json, Need, Result, World, ensure, scenario, specs, wait_until};
+use scenarios::{Json, Need, Result, World, ensure, processes, scenario, specs, wait_until};
 use serde_json::json;
 use std::fs;
 use std::time::Duration;
@@ -36,12 +37,33 @@ pub fn trials() -> Vec<Trial> {
     };
     vec![
         trial("removed", removed),
+        scenario("home_goes_while_shimd_runs::removed_while_it_hangs", &[Need::Daemon], hangs),
         trial("moved_away", moved),
         trial("logs_removed", logs),
         trial("lock_removed", lock),
         trial("store_removed", store),
         trial("log_of_store_removed", log_of_store),
     ]
+}
+
+/// The first daemon cannot make its home whole in time: the kernel knows that it listens all the same.
+fn hangs(world: &World) -> Result {
+    let daemon = world.start_daemon()?;
+    let web = world.up(&specs::unixd(world, "web", &[]))?;
+    processes::signal(daemon, Signal::SIGSTOP);
+    fs::remove_dir_all(world.home())?;
+    let mut second = world.spawn_daemon()?;
+    let code = wait_child(&mut second, SOON)?;
+    processes::signal(daemon, Signal::SIGCONT);
+    if code.is_none() {
+        second.kill()?;
+        second.wait()?;
+    }
+    ensure!(code == Some(Some(3)), "another one runs, and the second says so: {code:?}");
+    wait_until(SOON, "the first one answers", || world.daemon_pid().is_ok_and(|pid| pid == daemon))?;
+    ensure!(ping(&world.socket("web", "rpc.sock"))? == web, "nobody's service was touched");
+    ensure!(restarts(world, "web")? != web, "and it is restarted as ever");
+    Ok(())
 }
 
 /// The pid after a clean restart.

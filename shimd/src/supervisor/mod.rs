@@ -84,7 +84,7 @@ use service::Service;
 use waiters::Waiter;
 
 pub use commands::{Command, Handle};
-pub use pins::{is_proven_free, nobody_listens};
+pub use pins::nobody_listens;
 pub use socket::lstat_id;
 
 /// How often every declared socket is audited, whatever the events said.
