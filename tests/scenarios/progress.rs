@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const CTRL_C: &str = "\x03";
 /// A start of these takes so long.
-const SLOW: &[&str] = &["--listen-after", "2500"];
+const SLOW: &[&str] = &["--listen-after", "3000"];
 /// What Ctrl-C may take, on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 

@@ -112,7 +112,7 @@ impl Stage<'_> {
         self.run(&format!("{} | complete | reject stdout", hero.client))?;
 
         self.say("# What happened, and who did it (as root; else nobody is named). It is kept, and can be followed.");
-        self.run("proc events web --raw | lines | where $it =~ 'removed by' | to text")?;
+        self.run("proc events web --raw | lines | where $it =~ 'removed by nu' | to text")?;
 
         self.say("# The cure: everything of the old instance is ended and cleaned, a new one is spawned and verified.");
         self.run("proc restart web --clean | select name outcome old_pid new_pid stopped_in ready_in")?;
