@@ -104,8 +104,16 @@ impl Spells {
     pub fn take(&mut self, event: &EventRow) {
         let time = DateTime::parse_from_rfc3339(&event.time).ok().and_then(|time| time.timestamp_nanos_opt());
         let (Some(time), detail) = (time, &event.detail) else { return };
-        if let (EventKind::Verdict, Some(path), Some(verdict)) = (event.kind, &detail.path, &detail.verdict) {
-            self.note(path, time, verdict);
+        match (event.kind, &detail.path, &detail.verdict) {
+            (EventKind::Verdict, Some(path), Some(verdict)) => self.note(path, time, verdict),
+            // It is no longer declared: nothing is known of it from then on.
+            (EventKind::Verdict, Some(path), None) => {
+                if let Some(socket) = self.sockets.get_mut(path) {
+                    socket.stale = false;
+                    socket.note(time, Level::Unknown);
+                }
+            }
+            _ => {}
         }
         // One that a newer daemon knows says nothing here.
         let status = detail.status.as_deref().and_then(|status| serde_json::from_value(status.into()).ok());
@@ -201,6 +209,9 @@ mod tests {
         spells.take(&event(EventKind::State, serde_json::json!({"status": "inactive"})));
         spells.take(&event(EventKind::State, serde_json::json!({"status": "of another day"})));
         assert_eq!(spells.sockets["/a"].spells.last(), Some(&(50, Level::Absent)));
+        spells.take(&event(EventKind::Verdict, serde_json::json!({"path": "/a", "was": "stale"})));
+        spells.state(60, Status::Running);
+        assert_eq!(bar(&spells, 100, 100, 2), "  ", "no longer declared");
     }
 
     #[test]
