@@ -19,8 +19,8 @@ use super::thread::Job;
 /// How many jobs are taken at once.
 const BATCH: usize = 1024;
 /// How long what is not hurried waits for more: those who follow are to have an event first, and a service that starts the
-/// processor.
-const COMPANY: Duration = Duration::from_millis(2);
+/// processor. Most that start quickly are up before it is over, and then all goes with what is waited for.
+const COMPANY: Duration = Duration::from_millis(10);
 
 /// The end that jobs are pushed into.
 #[derive(Debug)]

@@ -119,7 +119,8 @@ impl Service {
 }
 
 impl Supervisor {
-    /// Begins the launch of the instance that comes after the one that is to be stopped.
+    /// Begins the launch of the instance that comes after the one that is to be stopped. The template is at work when this
+    /// returns: what else there is to do before the stop signal is done beside it.
     pub(super) fn launch_early(&mut self, name: &Arc<str>) -> HeadStart {
         let Some(service) = self.services.get_mut(name) else { return HeadStart::default() };
         // What is left of descriptors is for what runs.
@@ -129,19 +130,25 @@ impl Supervisor {
         service.generation += 1;
         let (spec, spec_json, generation) =
             (service.spec.clone(), service.spec_json.clone(), service.generation);
-        let alone = Arc::new(AtomicBool::new(false));
-        if service.machine.restart.is_some_and(|restart| restart.clean) {
+        let sweep = service.machine.restart.is_some_and(|restart| restart.clean).then(|| {
             let past = service.sockets.iter().filter_map(Socket::past).collect();
-            let sweep = Sweep::plan(&spec, &self.root, &self.tag, past, true);
-            let foreseen = alone.clone();
-            // Nobody waits for it: a clean that comes before it looks for itself.
-            tokio::task::spawn_blocking(move || foreseen.store(foresee(&sweep), Ordering::Relaxed));
-        }
-        let launch = self.launch(name, &spec, generation, Vec::new());
+            Sweep::plan(&spec, &self.root, &self.tag, past, true)
+        });
+        let mut made = Box::pin(self.launch(name, &spec, generation, Vec::new()).ready());
+        // As far as the plan, which the trampoline reads as soon as there is one.
+        let begun = made.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let alone = Arc::new(AtomicBool::new(false));
         let (done, recorded) = oneshot::channel();
-        let (store, owned) = (self.store.clone(), name.clone());
+        let (store, owned, foreseen) = (self.store.clone(), name.clone(), alone.clone());
         let ready = tokio::spawn(async move {
-            let mut ready = launch.ready().await?;
+            if let Some(sweep) = sweep {
+                // Nobody waits for it: a clean that comes before it looks for itself.
+                tokio::task::spawn_blocking(move || foreseen.store(foresee(&sweep), Ordering::Relaxed));
+            }
+            let mut ready = match begun {
+                Poll::Ready(made) => made?,
+                Poll::Pending => made.await?,
+            };
             // One that cannot be recorded now is so when it is let go, and what is in the way is told then.
             ready.recorded = ready.record(&store, &owned, generation, &spec_json, true).await.is_ok();
             drop(done);

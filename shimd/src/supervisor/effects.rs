@@ -128,6 +128,7 @@ impl Supervisor {
     /// Takes the stop signal to the main process, or to all that is left where the main process is gone,
     /// and waits for the whole tree.
     pub(super) fn signal(&mut self, name: &Arc<str>) {
+        let head_start = self.launch_early(name);
         // What goes now is no loss.
         self.drop_pins(name);
         // What it leaves behind is known for its own while it lives.
@@ -136,7 +137,6 @@ impl Supervisor {
                 self.auditor.vouch(witness, listener);
             }
         }
-        let head_start = self.launch_early(name);
         self.signal_instance(name, false, head_start);
     }
 

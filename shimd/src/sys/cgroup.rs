@@ -88,6 +88,9 @@ impl Cgroups {
     /// As the kernel refuses; `EBUSY` where the other name is taken too.
     pub fn create(&self, service: &str, generation: u64) -> Result<PathBuf, CgroupError> {
         let path = self.base.join(format!("{service}.{generation}"));
+        if fs::create_dir(&path).is_ok() {
+            return Ok(path);
+        }
         make(&self.base)?; // an empty one is anybody's to remove
         let path = match remove_tree(&path) {
             Err(CgroupError::Refused { errno: Errno::EBUSY, .. }) => {

@@ -107,15 +107,26 @@ pub enum Step {
     Exec,
 }
 
+/// Where a trampoline comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// An exec of the daemon's own binary.
+    Spawned,
+    /// The template, which has reset the signals.
+    Forked,
+    /// The same, born in the plan's cgroup.
+    InCgroup,
+}
+
 /// Runs the trampoline and never returns: `main` calls this first of all when its first argument is `__exec`, and the
-/// template's children do. `in_cgroup`: it was born in the plan's.
-pub fn trampoline(in_cgroup: bool) -> ! {
+/// template's children do.
+pub fn trampoline(birth: Birth) -> ! {
     // SAFETY: this process was made for this function. Nothing above descriptor 2 is anybody's: what the daemon
     // did not mark close-on-exec, and so leaked to us.
     unsafe { close_from(3) };
     schedule::soon_until_exec();
     let status = match take_channel() {
-        Some(channel) => run(channel, in_cgroup),
+        Some(channel) => run(channel, birth),
         None => {
             let _ = writeln!(std::io::stderr(), "shimd __exec is for shimd itself: see `shimd --help`");
             2
@@ -125,14 +136,14 @@ pub fn trampoline(in_cgroup: bool) -> ! {
 }
 
 /// The exit status, if it was not the exec that ended this.
-fn run(mut channel: UnixStream, in_cgroup: bool) -> i32 {
+fn run(mut channel: UnixStream, birth: Birth) -> i32 {
     let Ok(plan) = read_plan(&mut channel) else { return ABANDONED };
     let Ok(listeners) = handover::receive(&channel, plan.listeners.len()) else { return ABANDONED };
-    let cgroup_errno = match enter_cgroup(plan.cgroup.as_deref().filter(|_| !in_cgroup)) {
+    let cgroup_errno = match enter_cgroup(plan.cgroup.as_deref().filter(|_| birth != Birth::InCgroup)) {
         Entered::Elsewhere => return 0, // the sibling carries on
         Entered::Here(failed) => failed.map(|errno| errno as i32),
     };
-    let image = match prepare(&plan).and_then(|()| Image::of(&plan)) {
+    let image = match prepare(&plan, birth).and_then(|()| Image::of(&plan)) {
         Ok(image) => image,
         Err(failure) => return fail(&mut channel, failure),
     };
@@ -263,11 +274,13 @@ pub(super) fn sibling(cgroup: Option<BorrowedFd>) -> Result<bool, Errno> {
 }
 
 /// Everything between the cgroup and the program that can fail, in an order in which each step still may.
-fn prepare(plan: &ExecPlan) -> Result<(), Failure> {
+fn prepare(plan: &ExecPlan, birth: Birth) -> Result<(), Failure> {
     nix::unistd::setsid().map_err(|e| failure(Step::Session, e, "a new session"))?;
     let null = File::open("/dev/null").map_err(|e| failure(Step::Stdin, errno_of(&e), "/dev/null"))?;
     nix::unistd::dup2_stdin(null).map_err(|e| failure(Step::Stdin, e, "/dev/null"))?;
-    reset_signals();
+    if birth == Birth::Spawned {
+        reset_signals();
+    }
     umask(Mode::from_bits_truncate(plan.umask.unwrap_or(DEFAULT_UMASK)));
     if let Some(soft) = plan.nofile_soft {
         let limit = getrlimit(Resource::RLIMIT_NOFILE)
@@ -298,7 +311,7 @@ fn become_user(ids: &Ids) -> Result<(), Failure> {
 /// The service gets the dispositions and the mask of a fresh login. (Rust's runtime ignores SIGPIPE, and an ignored
 /// signal stays ignored across exec.) Not through the C library, which keeps its own two signals to itself: whoever
 /// started the daemon may have ignored those as well.
-fn reset_signals() {
+pub(super) fn reset_signals() {
     let default = [0_u64; 4]; // the kernel's struct sigaction: SIG_DFL, no flags, nothing masked
     for signal in 1..=libc::SIGRTMAX() {
         // SAFETY: the kernel reads one struct sigaction, and SIG_DFL runs no code of ours. SIGKILL and SIGSTOP are

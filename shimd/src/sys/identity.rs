@@ -45,13 +45,17 @@ impl Identity {
     /// # Errors
     /// `ESRCH` where it is reaped already.
     pub fn held(held: &PidFd) -> Result<Identity, ProcessError> {
-        let stat = ProcStat::held(held)?;
-        Ok(Identity {
+        Ok(Identity::with(held, &ProcStat::held(held)?))
+    }
+
+    /// The same of one whose stat is read already.
+    pub(crate) fn with(held: &PidFd, stat: &ProcStat) -> Identity {
+        Identity {
             pid: held.pid(),
             start_ticks: stat.start_ticks,
             pidfs_ino: held.inode(),
             boot_id: boot_id().to_owned(),
-        })
+        }
     }
 
     /// A pidfd of this very process, if it is alive; `None` for a zombie, and where another process has the number.

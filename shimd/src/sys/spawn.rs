@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,25 +17,23 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::UnixStream;
 
 use super::activation::Held;
 pub use super::exec::Step;
-use super::exec::{DEFAULT_PATH, GO, Report, handover};
+use super::exec::{DEFAULT_PATH, GO, Report};
 use super::identity::{Identity, ProcStat};
 use super::pidfd::{PidFd, errno_of};
 use super::template::Template;
 use super::users::ResolvedUser;
+use channel::Channel;
 pub use error::SpawnError;
 
+mod channel;
 mod error;
 
 /// How long a trampoline may take to prepare, and the kernel to exec. Reached only where a filesystem or a user
 /// database hangs, or the machine is far beyond its means.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The longest report of a trampoline: two paths and a little.
-const MAX_REPORT: usize = 64 * 1024;
 /// The variable by which the processes of an instance are known; its value is the mark.
 pub const MARK_VARIABLE: &str = "SHIMD_INSTANCE";
 /// What is never handed on: it speaks of the daemon, not of the service.
@@ -101,7 +99,7 @@ pub struct Pending {
     first: Option<PidFd>,
     main: Option<PidFd>,
     /// Gone once the word is given.
-    channel: Option<UnixStream>,
+    channel: Option<Channel>,
     message: Vec<u8>,
     /// Sent after the message.
     listeners: Vec<Arc<Held>>,
@@ -155,9 +153,8 @@ pub fn begin_with(
     err: &File,
 ) -> Result<Pending, SpawnError> {
     let failed = |e: io::Error| SpawnError::at_spawn(errno_of(&e), shimd);
-    let (ours, theirs) = StdStream::pair().map_err(failed)?;
-    ours.set_nonblocking(true).map_err(failed)?;
-    let channel = UnixStream::from_std(ours).map_err(failed)?;
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let channel = Channel::new(ours).map_err(failed)?;
     let text = serde_json::to_vec(plan).map_err(|_| SpawnError::at_spawn(Errno::EINVAL, shimd))?;
     let length = u32::try_from(text.len()).map_err(|_| SpawnError::at_spawn(Errno::E2BIG, shimd))?;
     let by_template = template.make(theirs.as_fd(), out.as_fd(), err.as_fd(), plan.cgroup.as_deref());
@@ -209,12 +206,12 @@ impl Pending {
     pub async fn ready(&mut self) -> Result<Identity, SpawnError> {
         let message = std::mem::take(&mut self.message);
         let listeners = std::mem::take(&mut self.listeners);
-        let channel = self.channel.as_mut().ok_or_else(SpawnError::died)?;
+        let channel = self.channel.as_ref().ok_or_else(SpawnError::died)?;
         let talk = async {
             // A failed write is told by what the trampoline said, or did not say.
-            let _ = channel.write_all(&message).await;
-            let _ = send_listeners(channel, &listeners).await;
-            read_report(channel).await
+            let _ = channel.write(&message).await;
+            let _ = channel.send_listeners(&listeners).await;
+            channel.report().await
         };
         match tokio::time::timeout(PATIENCE, talk).await.map_err(|_| SpawnError::late(Step::Spawn))?? {
             None => Err(SpawnError::died()),
@@ -222,8 +219,8 @@ impl Pending {
             Some(Report::Ready { pid, cgroup_errno }) => {
                 let gone = |errno| SpawnError::at_spawn(errno, Path::new("the trampoline"));
                 let main = PidFd::open(pid).map_err(|e| gone(e.errno))?;
-                let identity = Identity::held(&main).map_err(|e| gone(e.errno))?;
                 let stat = ProcStat::held(&main).map_err(|e| gone(e.errno))?;
+                let identity = Identity::with(&main, &stat);
                 if stat.ppid != std::process::id() as i32 {
                     return Err(gone(Errno::ESRCH)); // it died, and its number is another's by now
                 }
@@ -255,10 +252,10 @@ impl Pending {
     /// # Errors
     /// [`Step::Exec`]: the kernel refused the program. Nothing runs then.
     pub async fn go(mut self) -> Result<(), SpawnError> {
-        let Some(mut channel) = self.channel.take() else { return Err(SpawnError::died()) };
+        let Some(channel) = self.channel.take() else { return Err(SpawnError::died()) };
         let talk = async {
-            let _ = channel.write_all(GO).await;
-            read_report(&mut channel).await
+            let _ = channel.write(GO).await;
+            channel.report().await
         };
         match tokio::time::timeout(PATIENCE, talk).await {
             Ok(Ok(None)) => Ok(()),
@@ -285,33 +282,6 @@ impl Drop for Pending {
         // the number is not known until it is ready: that one ends when its call returns.)
         if self.channel.is_some() {
             self.end();
-        }
-    }
-}
-
-async fn send_listeners(channel: &UnixStream, listeners: &[Arc<Held>]) -> io::Result<()> {
-    let fds: Vec<_> = listeners.iter().map(|listener| listener.as_fd()).collect();
-    let mut rest = fds.as_slice();
-    while !rest.is_empty() {
-        let sent = channel.async_io(Interest::WRITABLE, || handover::send(channel, rest)).await?;
-        rest = rest.get(sent..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// One line, or `None` at the end of file.
-async fn read_report(channel: &mut UnixStream) -> Result<Option<Report>, SpawnError> {
-    let mut line = Vec::new();
-    loop {
-        if let Some(text) = line.strip_suffix(b"\n") {
-            return serde_json::from_slice(text).map(Some).map_err(|_| SpawnError::died());
-        }
-        match channel.read_buf(&mut line).await {
-            Ok(0) if line.is_empty() => return Ok(None),
-            Ok(n) if n > 0 && line.len() < MAX_REPORT => {}
-            // An end with the plan unread is a reset, and no less an end.
-            Err(e) if line.is_empty() && e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-            _ => return Err(SpawnError::died()),
         }
     }
 }

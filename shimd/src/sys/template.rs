@@ -33,7 +33,7 @@ use nix::sys::socket::{
     socketpair,
 };
 
-use super::exec;
+use super::exec::{self, Birth};
 use super::schedule;
 
 /// The argument by which `main` knows it.
@@ -118,11 +118,13 @@ pub fn main() -> ! {
     // SAFETY: this process was made for this function. Nothing above descriptor 2 is anybody's.
     unsafe { exec::close_from(3) };
     let _ = nix::unistd::setsid(); // fails only where it leads one already
+    // Once for all its children, each of which would ask the kernel 64 times.
+    exec::reset_signals();
     schedule::soon_until_exec();
     let stdin = std::io::stdin();
     while let Some(order) = next(stdin.as_fd()) {
-        if let Some(in_cgroup) = child(&order) {
-            become_trampoline(order, in_cgroup);
+        if let Some(birth) = child(&order) {
+            become_trampoline(order, birth);
         }
     }
     std::process::exit(0)
@@ -168,9 +170,10 @@ fn next(own: BorrowedFd) -> Option<Order> {
 
 /// Makes the child, and tells it whether it is in the cgroup; `None` in the template. Where it cannot be made, its
 /// channel is told.
-fn child(order: &Order) -> Option<bool> {
+fn child(order: &Order) -> Option<Birth> {
     let sibling = |cgroup: Option<&OwnedFd>| {
-        exec::sibling(cgroup.map(AsFd::as_fd)).map(|is_child| is_child.then_some(cgroup.is_some()))
+        let birth = if cgroup.is_some() { Birth::InCgroup } else { Birth::Forked };
+        exec::sibling(cgroup.map(AsFd::as_fd)).map(|is_child| is_child.then_some(birth))
     };
     let made = match sibling(order.cgroup.as_ref()) {
         // Before Linux 5.7, or where the cgroup does not take it: the trampoline tries the slow way, and tells.
@@ -188,14 +191,14 @@ fn child(order: &Order) -> Option<bool> {
 }
 
 /// In the child: takes the places of a trampoline that was spawned, and goes on as one.
-fn become_trampoline(order: Order, in_cgroup: bool) -> ! {
+fn become_trampoline(order: Order, birth: Birth) -> ! {
     let Order { channel, out, err, cgroup } = order;
     let placed = nix::unistd::dup2_stdin(&channel)
         .and_then(|()| nix::unistd::dup2_stdout(&out))
         .and_then(|()| nix::unistd::dup2_stderr(&err));
     drop((channel, out, err, cgroup));
     match placed {
-        Ok(()) => exec::trampoline(in_cgroup),
+        Ok(()) => exec::trampoline(birth),
         Err(_) => std::process::exit(exec::ABANDONED),
     }
 }
