@@ -2,11 +2,14 @@
 
 use libtest_mimic::Trial;
 use scenarios::client::ping;
-use scenarios::{Json, Need, Result, World, ensure, scenario, specs};
+use scenarios::{Json, Need, Result, World, ensure, scenario, specs, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -17,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
             immutable,
         ),
         scenario("restart_that_cannot_come_up::log_that_is_a_folder", &[Need::Daemon, Need::Nushell], log),
+        scenario("restart_that_cannot_come_up::whose_socket_is_lost", &[Need::Daemon], lost),
     ]
 }
 
@@ -81,6 +85,27 @@ fn log(world: &World) -> Result {
     let row: Value = world.nu_json("proc restart --clean web")?;
     ensure!(row.only()?.text("outcome")? == "failed", "{row}");
     world.nu_refuses("proc restart --clean web --fail", "proc::failed")?;
+    fs::remove_dir(&log)?;
+    done(world, pid)
+}
+
+/// One whose socket is lost stays as well: its connections are better than nothing.
+fn lost(world: &World) -> Result {
+    world.start_daemon()?;
+    let mut spec = specs::unixd(world, "web", &[]);
+    spec["sockets"] = json!([{"path": "rpc.sock", "on_missing": "report"}]);
+    let pid = world.up(&spec)?;
+    fs::remove_file(world.socket("web", "rpc.sock"))?;
+    wait_until(SOON, "it is seen to be lost", || {
+        (world.socket_row("web", "rpc.sock").ok()?.text("verdict").ok()? == "dangling").then_some(())
+    })?;
+    let log = world.home().join("logs/web.out");
+    fs::remove_file(&log)?;
+    fs::create_dir(&log)?;
+    let rows = world.rpc("service.restart", json!({"name": "web", "clean": true}))?;
+    let row = rows.only()?;
+    ensure!(row.text("outcome")? == "failed" && row.pid("new_pid")? == pid, "{row}");
+    ensure!(row.text("health_reason")?.contains("was left as it is"), "{row}");
     fs::remove_dir(&log)?;
     done(world, pid)
 }

@@ -118,11 +118,11 @@ impl Supervisor {
         }
     }
 
-    /// Why the next instance of a service that serves could not even be begun, whatever a clean does: it is better to go on
-    /// serving. A gapless restart finds that out by itself.
+    /// Why the next instance of a service that is up could not even be begun, whatever a clean does: then it had better stay,
+    /// also where one of its sockets has just been lost. A gapless restart finds that out by itself.
     fn hopeless(&self, name: &Arc<str>, gapless: bool) -> Option<String> {
         let service = self.services.get(name)?;
-        if gapless || service.machine.phase != Phase::Running {
+        if gapless || !matches!(service.machine.phase, Phase::Running | Phase::Impaired) {
             return None;
         }
         let plan = Sweep::plan(&service.spec, &self.root, &self.tag, Vec::new(), false);
