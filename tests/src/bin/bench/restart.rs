@@ -1,5 +1,7 @@
-//! From the request `service.restart` with `clean` to the first answer of the new process, for a real redis (where
-//! there is one) and for the fixture server, whose own stop and start take next to nothing.
+//! From the request `service.restart` with `clean` to the first answer of the new process, for the real servers of this
+//! file's table that are on PATH, and for the fixture server, whose own stop and start take next to nothing.
+//!
+//! What is ours is the same for all, so that the ratio is that of a server's own time. The aim is for each of them.
 
 use crate::client::{Control, first_answer};
 use crate::in_world;
@@ -17,9 +19,40 @@ const RUNS: u32 = 20;
 /// figure and floor meet the same ages.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// Stands for the socket's path.
+const SOCKET: &str = "{here}";
+/// Name, command line and a question that is answered.
+const REAL: [(&str, &[&str], &str); 3] = [
+    (
+        "redis",
+        &[
+            "redis-server",
+            "--port",
+            "0",
+            "--save",
+            "",
+            "--daemonize",
+            "no",
+            "--dir",
+            "/",
+            "--unixsocket",
+            SOCKET,
+        ],
+        "PING\r\n",
+    ),
+    (
+        "dbus-daemon",
+        &["dbus-daemon", "--session", "--nofork", "--nopidfile", "--address=unix:path={here}"],
+        "\0AUTH\r\n",
+    ),
+    // SSH_AGENTC_REQUEST_IDENTITIES.
+    ("ssh-agent", &["ssh-agent", "-D", "-a", SOCKET], "\0\0\0\u{1}\u{b}"),
+];
+
 /// A server and a question that it answers.
 pub struct Server {
     name: &'static str,
+    /// With `SOCKET` for its path.
     argv: Vec<String>,
     question: &'static str,
 }
@@ -27,7 +60,7 @@ pub struct Server {
 impl Server {
     /// The fixture server.
     pub fn unixd(world: &World) -> Server {
-        Server { name: "unixd", argv: vec![world.unixd()], question: "ping\n" }
+        Server { name: "unixd", argv: vec![world.unixd(), SOCKET.into()], question: "ping\n" }
     }
 
     /// Its program.
@@ -39,23 +72,28 @@ impl Server {
 pub fn measure() -> Result<Vec<Section>> {
     in_world("restart", |world| {
         world.start_daemon()?;
-        let mut servers = vec![Server::unixd(world)];
-        if let Some(program) = bins::on_path("redis-server") {
-            servers.insert(0, redis(&program));
-        }
+        let mut servers: Vec<Server> = REAL.iter().filter_map(real).collect();
+        servers.push(Server::unixd(world));
         servers.iter().map(|server| figure(world, server)).collect()
     })
 }
 
-fn redis(program: &Path) -> Server {
-    let options = ["--port", "0", "--save", "", "--daemonize", "no", "--dir", "/", "--unixsocket"];
-    let argv = [program.display().to_string()].into_iter().chain(options.map(str::to_owned)).collect();
-    Server { name: "redis", argv, question: "PING\r\n" }
+/// The server, if it is on PATH.
+fn real((name, argv, question): &(&'static str, &[&str], &'static str)) -> Option<Server> {
+    let (program, options) = argv.split_first()?;
+    let program = bins::on_path(program)?.display().to_string();
+    let argv = [program].into_iter().chain(options.iter().map(|&option| option.to_owned())).collect();
+    Some(Server { name, argv, question })
+}
+
+/// The arguments with the socket's path, or what a spec calls it, in its place.
+fn at<'a>(argv: &'a [String], socket: &'a str) -> impl Iterator<Item = String> + use<'a> {
+    argv.iter().map(move |argument| argument.replace(SOCKET, socket))
 }
 
 fn figure(world: &World, server: &Server) -> Result<Section> {
     let Server { name, argv, question } = server;
-    let exec: Vec<&str> = argv.iter().map(String::as_str).chain(["{socket:s.sock}"]).collect();
+    let exec: Vec<String> = at(argv, "{socket:s.sock}").collect();
     let mut pid = world.up(&json!({"name": name, "exec": exec, "sockets": ["s.sock"]}))?;
     let socket = world.socket(name, "s.sock");
     let mut own = Own::start(world, server)?;
@@ -140,9 +178,9 @@ impl Drop for Own {
 }
 
 fn spawn(world: &World, server: &Server, socket: &Path) -> Result<Child> {
-    let mut argv = server.argv.iter();
-    let mut command: Command = world.command(argv.next().map_or("", String::as_str));
-    command.args(argv).arg(socket).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut argv = at(&server.argv, socket.to_str().unwrap_or_default());
+    let mut command: Command = world.command(argv.next().unwrap_or_default());
+    command.args(argv).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // This process keeps SIGTERM for its own end, and a child takes the mask of the thread that spawns it.
     let term = SigSet::from(Signal::SIGTERM);
     term.thread_unblock()?;
