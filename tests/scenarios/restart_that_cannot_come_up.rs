@@ -6,6 +6,7 @@ use scenarios::{Json, Need, Result, World, ensure, scenario, specs, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -78,15 +79,21 @@ fn immutable(world: &World) -> Result {
 
 fn log(world: &World) -> Result {
     let pid = up(world)?;
-    let log = world.home().join("logs/web.out");
-    fs::remove_file(&log)?;
-    fs::create_dir(&log)?;
+    let log = folder_for_log(world)?;
     refused(world, pid, "is not a regular file")?;
     let row: Value = world.nu_json("proc restart --clean web")?;
     ensure!(row.only()?.text("outcome")? == "failed", "{row}");
     world.nu_refuses("proc restart --clean web --fail", "proc::failed")?;
     fs::remove_dir(&log)?;
     done(world, pid)
+}
+
+/// Puts a folder in its log's place.
+fn folder_for_log(world: &World) -> Result<PathBuf> {
+    let log = world.home().join("logs/web.out");
+    fs::remove_file(&log)?;
+    fs::create_dir(&log)?;
+    Ok(log)
 }
 
 /// One whose socket is lost stays as well: its connections are better than nothing.
@@ -99,9 +106,7 @@ fn lost(world: &World) -> Result {
     wait_until(SOON, "it is seen to be lost", || {
         (world.socket_row("web", "rpc.sock").ok()?.text("verdict").ok()? == "dangling").then_some(())
     })?;
-    let log = world.home().join("logs/web.out");
-    fs::remove_file(&log)?;
-    fs::create_dir(&log)?;
+    let log = folder_for_log(world)?;
     let rows = world.rpc("service.restart", json!({"name": "web", "clean": true}))?;
     let row = rows.only()?;
     ensure!(row.text("outcome")? == "failed" && row.pid("new_pid")? == pid, "{row}");

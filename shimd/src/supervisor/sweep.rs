@@ -169,11 +169,7 @@ pub fn run_if_clear(plan: &Sweep) -> Option<(CleanReport, Result<(), SweepError>
         return None;
     }
     let mut auditor = Auditor::new().ok()?;
-    let has_ended = |past: &Past| {
-        let held = past.witness.as_ref().filter(|held| held.listener() == Some(past.listener));
-        held.is_some_and(|held| held.is_bound() == Some(false))
-            || matches!(auditor.lives(past.listener), Ok(false))
-    };
+    let has_ended = |past: &Past| matches!(auditor.lives(past.listener), Ok(false));
     let clear = |asked: Asked| asked.path.is_absolute() && is_proven_free(asked.path);
     if plan.force && !plan.past.iter().all(has_ended) || !plan.asked().all(clear) {
         return None;
