@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     // Before anything else: the trampoline is on the way of every start.
     let is = |argument: &str| std::env::args_os().nth(1).is_some_and(|arg| arg == argument);
     if is("__exec") {
-        shimd::sys::exec::trampoline(shimd::sys::exec::Birth::Spawned);
+        shimd::sys::exec::trampoline();
     }
     if is(shimd::sys::template::ARGUMENT) {
         shimd::sys::template::main();

@@ -7,6 +7,7 @@
 //! | trampoline | channel | daemon |
 //! | --- | --- | --- |
 //! | closes every other descriptor | ← length, plan (JSON) | |
+//! | makes of it what execve takes | | |
 //! | takes the listeners, if the plan names some | ← one byte with up to 253 descriptors, until all are there | |
 //! | enters the cgroup as a new child *of the daemon* (below) | | |
 //! | session, stdin, signals, umask, limits, user, cwd, program, listeners at 3 and up | `Ready{pid}` → | records the instance |
@@ -18,31 +19,32 @@
 //!
 //! Moving a process into a cgroup (`cgroup.procs`) waits for an RCU grace period: 15 to 20 ms on an idle machine. A
 //! child *born* in it (`clone3` with `CLONE_INTO_CGROUP`, Linux 5.7) costs 0.1 ms, so the trampoline makes one, with
-//! `CLONE_PARENT` as its sibling, and leaves. One that the [`template`](super::template) made is in there from its birth.
+//! `CLONE_PARENT` as its sibling, and leaves. One that the [`template`](super::template) made is in there from its birth,
+//! and has its [`Task`] from it.
 #![allow(unsafe_code)] // close_range, clone3 and the reset of all signal dispositions have no wrapper in nix
 
-use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{AccessFlags, Gid, Uid, faccessat};
+use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::pidfd::errno_of;
 use super::schedule;
 use super::spawn::{ExecPlan, Ids};
 
+use image::Image;
+
 pub(crate) mod handover;
+mod image;
 
 /// The answer to the plan that lets the trampoline exec.
 pub(crate) const GO: &[u8] = b"g";
@@ -109,7 +111,7 @@ pub enum Step {
 
 /// Where a trampoline comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Birth {
+pub(super) enum Birth {
     /// An exec of the daemon's own binary.
     Spawned,
     /// The template, which has reset the signals.
@@ -118,15 +120,17 @@ pub enum Birth {
     InCgroup,
 }
 
-/// Runs the trampoline and never returns: `main` calls this first of all when its first argument is `__exec`, and the
-/// template's children do.
-pub fn trampoline(birth: Birth) -> ! {
+/// Runs the trampoline and never returns: `main` calls this first of all when its first argument is `__exec`.
+pub fn trampoline() -> ! {
     // SAFETY: this process was made for this function. Nothing above descriptor 2 is anybody's: what the daemon
     // did not mark close-on-exec, and so leaked to us.
     unsafe { close_from(3) };
     schedule::soon_until_exec();
     let status = match take_channel() {
-        Some(channel) => run(channel, birth),
+        Some(mut channel) => match Task::read(&mut channel) {
+            Ok(task) => run(channel, task, Birth::Spawned),
+            Err(_) => ABANDONED,
+        },
         None => {
             let _ = writeln!(std::io::stderr(), "shimd __exec is for shimd itself: see `shimd --help`");
             2
@@ -135,48 +139,79 @@ pub fn trampoline(birth: Birth) -> ! {
     std::process::exit(status)
 }
 
+/// What a trampoline is to do: the plan, and what was made of it.
+///
+/// A fork shares its parent's memory page by page, and takes a fault of some microseconds for each page that it touches,
+/// code as well. So the template makes all that can be made before the fork, and its child does little more than ask the
+/// kernel.
+pub(super) struct Task {
+    plan: ExecPlan,
+    /// Or why no execve could take it.
+    image: Result<Image, Failure>,
+}
+
+impl Task {
+    /// Waits for the plan, and makes the image.
+    pub(super) fn read(channel: &mut UnixStream) -> std::io::Result<Task> {
+        let mut length = [0; 4];
+        channel.read_exact(&mut length)?;
+        let mut text = vec![0; u32::from_le_bytes(length) as usize];
+        channel.read_exact(&mut text)?;
+        let plan: ExecPlan = serde_json::from_slice(&text)?;
+        Ok(Task { image: Image::of(&plan), plan })
+    }
+}
+
+/// Goes on as a trampoline that has its task, and never returns: the template's child. Its stdout and stderr are the
+/// service's, and nothing else is open that stays so across an exec.
+pub(super) fn carry_on(channel: UnixStream, task: Task, birth: Birth) -> ! {
+    schedule::soon_until_exec();
+    std::process::exit(run(channel, task, birth))
+}
+
 /// The exit status, if it was not the exec that ended this.
-fn run(mut channel: UnixStream, birth: Birth) -> i32 {
-    let Ok(plan) = read_plan(&mut channel) else { return ABANDONED };
+fn run(mut channel: UnixStream, Task { plan, image }: Task, birth: Birth) -> i32 {
     let Ok(listeners) = handover::receive(&channel, plan.listeners.len()) else { return ABANDONED };
     let cgroup_errno = match enter_cgroup(plan.cgroup.as_deref().filter(|_| birth != Birth::InCgroup)) {
         Entered::Elsewhere => return 0, // the sibling carries on
         Entered::Here(failed) => failed.map(|errno| errno as i32),
     };
-    let image = match prepare(&plan, birth).and_then(|()| Image::of(&plan)) {
-        Ok(image) => image,
-        Err(failure) => return fail(&mut channel, failure),
+    let program = prepare(&plan, birth).and(image).and_then(Image::find).and_then(|mut program| {
+        // Last: what is opened from here on must not take their places.
+        handover::place(&mut channel, listeners, &plan.listeners)?;
+        program.hand_over(&plan.listeners)?;
+        Ok(program)
+    });
+    let program = match program {
+        Ok(program) => program,
+        Err(failure) => return fail(&channel, failure),
     };
-    // Last: what is opened from here on must not take their places.
-    if let Err(failure) = handover::place(&mut channel, listeners, &plan.listeners) {
-        return fail(&mut channel, failure);
-    }
     let pid = nix::unistd::getpid().as_raw();
     let mut answer = [0];
-    let told = send(&mut channel, &Report::Ready { pid, cgroup_errno }).is_ok();
+    let told = send(&channel, &Report::Ready { pid, cgroup_errno }).is_ok();
     match told.then(|| channel.read_exact(&mut answer)) {
         Some(Ok(())) => {}
         _ => return ABANDONED,
     }
     // The channel is close-on-exec, as is all that was opened here: the daemon reads an end of file.
     schedule::ordinarily();
-    let Err(errno) = nix::unistd::execve(&image.path, &image.argv, &image.env);
-    fail(&mut channel, image.failure(errno))
+    let failure = program.exec();
+    fail(&channel, failure)
 }
 
 /// Tells the daemon and gives the exit status a shell would (127: no such program, else 126).
-fn fail(channel: &mut UnixStream, failure: Failure) -> i32 {
+fn fail(channel: &UnixStream, failure: Failure) -> i32 {
     let status = if failure.errno == libc::ENOENT { 127 } else { 126 };
     let _ = send(channel, &Report::Failed(failure));
     status
 }
 
 /// The template could not make the process that this channel is for.
-pub(super) fn tell_unborn(channel: &mut UnixStream, errno: Errno) {
+pub(super) fn tell_unborn(channel: &UnixStream, errno: Errno) {
     let _ = send(channel, &Report::Failed(failure(Step::Spawn, errno, "a process for it")));
 }
 
-fn send(channel: &mut UnixStream, report: &Report) -> std::io::Result<()> {
+fn send(mut channel: &UnixStream, report: &Report) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(report)?;
     line.push(b'\n');
     channel.write_all(&line)
@@ -189,17 +224,6 @@ fn take_channel() -> Option<UnixStream> {
     let moved = fcntl(&stdin, FcntlArg::F_DUPFD_CLOEXEC(3)).ok()?;
     // SAFETY: fcntl has just made this descriptor; nobody else owns it.
     Some(UnixStream::from(unsafe { OwnedFd::from_raw_fd(moved) }))
-}
-
-fn read_plan(channel: &mut UnixStream) -> std::io::Result<ExecPlan> {
-    let mut length = [0; 4];
-    channel.read_exact(&mut length)?;
-    let mut text = Vec::new();
-    let length = u64::from(u32::from_le_bytes(length));
-    if channel.take(length).read_to_end(&mut text)? as u64 != length {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(serde_json::from_slice(&text)?)
 }
 
 /// Closes every descriptor from `first` on.
@@ -320,84 +344,6 @@ pub(super) fn reset_signals() {
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), null, size_of::<u64>()) };
     }
     let _ = SigSet::empty().thread_set_mask(); // cannot fail with a valid set
-}
-
-/// All that execve needs, made beforehand so that nothing but the exec is left to fail after the daemon's word.
-struct Image {
-    program: PathBuf,
-    path: CString,
-    argv: Vec<CString>,
-    env: Vec<CString>,
-}
-
-impl Image {
-    fn of(plan: &ExecPlan) -> Result<Image, Failure> {
-        let name = plan.argv.first().map_or("", String::as_str);
-        let program = find_program(name, &plan.env)?;
-        let c = |bytes: &[u8]| {
-            CString::new(bytes).map_err(|_| failure(Step::Program, Errno::EINVAL, "a text with a NUL in it"))
-        };
-        Ok(Image {
-            path: c(program.as_os_str().as_bytes())?,
-            argv: plan.argv.iter().map(|a| c(a.as_bytes())).collect::<Result<_, _>>()?,
-            env: env(plan).map(|(k, v)| c(format!("{k}={v}").as_bytes())).collect::<Result<_, _>>()?,
-            program,
-        })
-    }
-
-    fn failure(&self, errno: Errno) -> Failure {
-        Failure {
-            interpreter: interpreter(&self.program),
-            ..failure(Step::Exec, errno, self.program.display())
-        }
-    }
-}
-
-/// The plan's environment, and what sd_listen_fds(3) reads where there are listeners. It names this process: a child
-/// that inherits the environment must not take them for its own.
-fn env(plan: &ExecPlan) -> impl Iterator<Item = (String, String)> {
-    let listen = handover::env(&plan.listeners);
-    let plain = plan.env.iter().filter(|(k, _)| listen.is_empty() || !k.starts_with("LISTEN_"));
-    plain.map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>().into_iter().chain(listen)
-}
-
-/// The program as execvp(3) finds it: with a `/` as it is (from the cwd), else along PATH; of two findings the one
-/// that may be executed counts. Unlike execvp, a file without a format is not handed to a shell.
-fn find_program(name: &str, env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {
-    if name.contains('/') {
-        return match executable(Path::new(name)) {
-            Ok(()) => Ok(name.into()),
-            Err(errno) => Err(failure(Step::Program, errno, name)),
-        };
-    }
-    let mut found = Errno::ENOENT;
-    for folder in env.get("PATH").map_or(DEFAULT_PATH, String::as_str).split(':') {
-        // An empty entry is the cwd (execvp(3)); `name` itself is not empty in a spec, and a folder is refused.
-        let candidate =
-            if folder.is_empty() { Path::new(".").join(name) } else { Path::new(folder).join(name) };
-        match executable(&candidate) {
-            Ok(()) => return Ok(candidate),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-            Err(errno) => found = errno,
-        }
-    }
-    Err(failure(Step::Program, found, name))
-}
-
-fn executable(path: &Path) -> Result<(), Errno> {
-    let metadata = std::fs::metadata(path).map_err(|e| errno_of(&e))?;
-    match metadata.is_file() {
-        true => faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS),
-        false => Err(Errno::EACCES),
-    }
-}
-
-/// What the first line of a script names after `#!`.
-fn interpreter(program: &Path) -> Option<String> {
-    let mut line = Vec::new();
-    File::open(program).ok()?.take(256).read_to_end(&mut line).ok()?;
-    let line = String::from_utf8_lossy(line.strip_prefix(b"#!")?).into_owned();
-    line.lines().next()?.split_whitespace().next().map(str::to_owned)
 }
 
 fn failure(step: Step, errno: Errno, subject: impl ToString) -> Failure {

@@ -100,6 +100,7 @@ pub struct Pending {
     main: Option<PidFd>,
     /// Gone once the word is given.
     channel: Option<Channel>,
+    /// What is left to send of the plan.
     message: Vec<u8>,
     /// Sent after the message.
     listeners: Vec<Arc<Held>>,
@@ -157,6 +158,11 @@ pub fn begin_with(
     let channel = Channel::new(ours).map_err(failed)?;
     let text = serde_json::to_vec(plan).map_err(|_| SpawnError::at_spawn(Errno::EINVAL, shimd))?;
     let length = u32::try_from(text.len()).map_err(|_| SpawnError::at_spawn(Errno::E2BIG, shimd))?;
+    let mut message = length.to_le_bytes().to_vec();
+    message.extend(text);
+    // Before anybody looks for it. A failed write is told by what the trampoline says, or does not say.
+    let sent = channel.write_now(&message).unwrap_or_default();
+    message.drain(..sent);
     let by_template = template.make(theirs.as_fd(), out.as_fd(), err.as_fd(), plan.cgroup.as_deref());
     let first = if by_template {
         None
@@ -175,8 +181,6 @@ pub fn begin_with(
         // Alive: it waits for the plan, which it does not have yet.
         Some(PidFd::open(child.id() as i32).map_err(|e| SpawnError::at_spawn(e.errno, shimd))?)
     };
-    let mut message = length.to_le_bytes().to_vec();
-    message.extend(text);
     Ok(Pending {
         first,
         main: None,

@@ -7,6 +7,7 @@
 //! | daemon | | template |
 //! | --- | --- | --- |
 //! | one message a start | → byte, and descriptors: channel, stdout, stderr, and with `c` the cgroup's folder | makes a child *of the daemon* (`CLONE_PARENT`), born in the cgroup if there is one |
+//! | the plan, as for any trampoline | channel → | makes what execve takes of it; the child finds it made |
 //! | goes on with the channel | | the child goes on as any trampoline does: see `exec` |
 //! | dies | end of file → | ends |
 //!
@@ -33,7 +34,7 @@ use nix::sys::socket::{
     socketpair,
 };
 
-use super::exec::{self, Birth};
+use super::exec::{self, Birth, Task};
 use super::schedule;
 
 /// The argument by which `main` knows it.
@@ -122,9 +123,11 @@ pub fn main() -> ! {
     exec::reset_signals();
     schedule::soon_until_exec();
     let stdin = std::io::stdin();
-    while let Some(order) = next(stdin.as_fd()) {
+    while let Some(mut order) = next(stdin.as_fd()) {
+        // One whose daemon has thought better of it, or died.
+        let Ok(task) = Task::read(&mut order.channel) else { continue };
         if let Some(birth) = child(&order) {
-            become_trampoline(order, birth);
+            become_trampoline(order, task, birth);
         }
     }
     std::process::exit(0)
@@ -132,7 +135,7 @@ pub fn main() -> ! {
 
 /// What one start is made of.
 struct Order {
-    channel: OwnedFd,
+    channel: UnixStream,
     out: OwnedFd,
     err: OwnedFd,
     cgroup: Option<OwnedFd>,
@@ -163,7 +166,7 @@ fn next(own: BorrowedFd) -> Option<Order> {
         }
         let mut given = given.into_iter();
         if let (Some(channel), Some(out), Some(err)) = (given.next(), given.next(), given.next()) {
-            return Some(Order { channel, out, err, cgroup: given.next() });
+            return Some(Order { channel: channel.into(), out, err, cgroup: given.next() });
         }
     }
 }
@@ -183,22 +186,18 @@ fn child(order: &Order) -> Option<Birth> {
         made => made,
     };
     made.unwrap_or_else(|errno| {
-        if let Ok(channel) = order.channel.try_clone() {
-            exec::tell_unborn(&mut UnixStream::from(channel), errno);
-        }
+        exec::tell_unborn(&order.channel, errno);
         None
     })
 }
 
 /// In the child: takes the places of a trampoline that was spawned, and goes on as one.
-fn become_trampoline(order: Order, birth: Birth) -> ! {
+fn become_trampoline(order: Order, task: Task, birth: Birth) -> ! {
     let Order { channel, out, err, cgroup } = order;
-    let placed = nix::unistd::dup2_stdin(&channel)
-        .and_then(|()| nix::unistd::dup2_stdout(&out))
-        .and_then(|()| nix::unistd::dup2_stderr(&err));
-    drop((channel, out, err, cgroup));
+    let placed = nix::unistd::dup2_stdout(&out).and_then(|()| nix::unistd::dup2_stderr(&err));
+    drop((out, err, cgroup));
     match placed {
-        Ok(()) => exec::trampoline(birth),
+        Ok(()) => exec::carry_on(channel, task, birth),
         Err(_) => std::process::exit(exec::ABANDONED),
     }
 }

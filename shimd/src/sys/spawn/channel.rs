@@ -31,6 +31,11 @@ impl Channel {
         Ok(Channel(unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }?))
     }
 
+    /// Sends what there is room for, and gives how much.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_ref().write(bytes)
+    }
+
     /// Sends all of it.
     pub async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         let mut own = self.0.get_ref();
