@@ -6,9 +6,10 @@
 //! ```text
 //! when                                          what
 //! before the exec                               one lstat: so the history tells of each restart that nothing was there
-//! its folder tells of something; after 1 ms,    one lstat; where something lies at each path, a glance: one quick dump
-//!   ever more rarely up to 200 ms               for all services that are to be looked at
-//! 0.1 ms after the first glance, and so on      the same: most that bind listen at once
+//! its folder tells of something; after 1 ms,    one lstat
+//!   ever more rarely up to 200 ms
+//! 0.1 ms after something lies at each path,     a glance: one quick dump for all services that are to be looked at. Most
+//!   0.1 ms later, and so on                     that bind listen at once, unless we take the processor from them to look
 //! 250 ms after the exec, then each second       an audit of all that there is, on the thread, together with others':
 //!                                               what keeps clients from it, if it is not just slow
 //! ```
@@ -46,6 +47,8 @@ pub struct Looks {
     closely: Option<Instant>,
     /// A close one was had.
     close: bool,
+    /// Something lies at each path.
+    bound: bool,
     /// What the first glance took. Later ones wait for longer than that: on a machine with many sockets a dump is dear.
     glance: Option<Duration>,
 }
@@ -104,9 +107,11 @@ impl Supervisor {
         let (mut asks, mut expects) = (Vec::new(), Vec::new());
         for name in names {
             dirty.remove(&name);
-            let Some(service) = self.services.get(&name) else { continue };
+            let Some(service) = self.services.get_mut(&name) else { continue };
             if service.is_hopeless() {
                 self.take_absence(&name);
+            } else if !std::mem::replace(&mut service.looks.bound, true) && !service.sockets.is_empty() {
+                self.clock.arm(&name, Alarm::Look, LISTENS_SOON);
             } else {
                 let bound = service.bound_places();
                 let (places, of_them): (Vec<_>, Vec<_>) =
