@@ -30,7 +30,7 @@ async fn run(folder: &Folder, plan: ExecPlan, listeners: &[Arc<Held>]) -> Servic
 }
 
 // Without a pipe: the shell would have that open itself, now and then.
-const SHOW: &str = "echo $$ $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES; ls -l /proc/$$/fd; sleep 1000";
+const SHOW: &str = "echo $$ $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES; ls -l /proc/$$/fd; exec sleep 1000";
 
 /// The end of a line of `ls -l`: `3 -> socket:[1]`.
 fn descriptor(line: &str) -> String {
@@ -59,7 +59,7 @@ async fn the_service_finds_them_from_3_on_with_its_own_pid_and_their_names() {
 #[tokio::test]
 async fn without_listeners_nothing_is_said_of_them() {
     let folder = Folder::new();
-    let mut plan = script("m", "env | grep -c ^LISTEN_; ls /proc/$$/fd; sleep 1000");
+    let mut plan = script("m", "env | grep -c ^LISTEN_; ls /proc/$$/fd; exec sleep 1000");
     plan.env.insert("LISTEN_FDNAMES".into(), "of the spec's own".into());
     let _service = run(&folder, plan, &[]).await;
     assert_eq!(folder.lines("out", 4), ["1", "0", "1", "2"]);
@@ -88,7 +88,7 @@ async fn hundreds_are_handed_over() {
     let listeners: Vec<_> = (0..600)
         .map(|i| bound(format!("@{}/{i}", folder.path().display()).into(), SocketKind::Stream))
         .collect();
-    let _service = run(&folder, script("m", "ls /proc/$$/fd; echo all; sleep 1000"), &listeners).await;
+    let _service = run(&folder, script("m", "ls /proc/$$/fd; echo all; exec sleep 1000"), &listeners).await;
     let lines = folder.lines("out", 604);
     let last = lines.last().map(String::as_str);
     assert_eq!((lines.len(), last), (604, Some("all")), "three and the listeners, and no other");
