@@ -86,6 +86,11 @@ impl Witness {
         is_bound(&self.file)
     }
 
+    /// Device and inode of the file, as stat(2) tells them.
+    pub fn id(&self) -> Option<(u64, u64)> {
+        fstat(&self.file).ok().map(|held| (held.st_dev, held.st_ino))
+    }
+
     /// The listener whose file this is for certain.
     pub fn listener(&self) -> Option<ListenerId> {
         self.listener.get().copied()

@@ -137,6 +137,7 @@ impl Supervisor {
                 self.auditor.vouch(witness, listener);
             }
         }
+        self.foresee_clean(name);
         self.signal_instance(name, false, head_start);
     }
 

@@ -11,6 +11,7 @@ mod clock;
 mod commands;
 mod control;
 pub(crate) mod culprits;
+mod dead;
 mod doctor;
 mod early;
 mod effects;
@@ -135,6 +136,8 @@ pub struct Supervisor {
     /// Instances on their way that the thread is to look at.
     close_looks: audits::Dirty,
     auditor: Auditor,
+    /// What its last dump of all sockets took.
+    dump_took: Duration,
     audit_thread: AuditThread,
     /// Counts the periods, so that ownership is looked up anew now and then.
     period: u64,
@@ -245,6 +248,7 @@ impl Supervisor {
             dirty: audits::Dirty::new(),
             close_looks: audits::Dirty::new(),
             auditor: Auditor::new()?,
+            dump_took: Duration::ZERO,
             audit_thread: AuditThread::start(sender.clone())?,
             period: 0,
             next_period: Instant::now() + PERIOD,

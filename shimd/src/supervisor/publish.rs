@@ -206,7 +206,7 @@ pub fn sweep_aside(folders: &BTreeSet<PathBuf>, auditor: &mut Auditor) {
             has_other_name(folder, seen.ino) || nobody_listens(*auditor.borrow_mut(), &seen.path)
         };
         // What cannot be removed now goes with the next clean of its service.
-        let _ = clean::sweep_private(folder, &spare);
+        let _ = clean::sweep(folder, &|_| false, &spare);
     }
 }
 

@@ -127,6 +127,9 @@ impl Supervisor {
         // Services without sockets have nothing to be glanced at.
         let glances = if expects.is_empty() { Vec::new() } else { self.auditor.glance(&expects) };
         let took = asked.elapsed();
+        if !expects.is_empty() {
+            self.dump_took = took;
+        }
         let mut glances = glances.into_iter();
         for (name, subject, places) in asks {
             let asked_of = places.len();

@@ -22,6 +22,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use socket_audit::{
 };
 
 use super::activation;
+use super::dead::Dead;
 use super::ending;
 use super::pins::{is_proven_free, nobody_listens};
 use super::service::CleanReport;
@@ -147,8 +149,8 @@ pub fn run(plan: &Sweep) -> (CleanReport, Result<(), SweepError>) {
 /// Whether the files at the paths will be all that is in the way of a clean that is to come, once the instance that serves is
 /// gone: each path is that of a listener of its own, whose file is held, and nobody else is about who has lost one of them. So
 /// all that the clean has to ask then is whether each file is dead. To be asked while the instance serves: the dump that it
-/// takes costs the more the more sockets the machine has, and nobody waits for it.
-pub fn foresee(plan: &Sweep) -> bool {
+/// takes costs the more the more sockets the machine has, and no client waits for it.
+pub fn foresee(plan: &Sweep, auditor: &mut Auditor) -> bool {
     let own = |asked: &Asked| {
         plan.past.iter().any(|past| {
             let held = past.witness.as_ref().and_then(|witness| witness.listener());
@@ -159,7 +161,7 @@ pub fn foresee(plan: &Sweep) -> bool {
     let known: Vec<ListenerId> = plan.past.iter().map(|past| past.listener).collect();
     plan.force
         && plan.asked().all(|asked| asked.path.is_absolute() && own(&asked))
-        && Auditor::new().is_ok_and(|mut auditor| auditor.are_alone(&paths, &known))
+        && auditor.are_alone(&paths, &known)
 }
 
 /// The sweep, where nobody is in the way: each path is proven free, and who was to be looked for beyond that is foreseen not
@@ -169,13 +171,14 @@ pub fn run_if_clear(plan: &Sweep) -> Option<(CleanReport, Result<(), SweepError>
         return None;
     }
     let mut auditor = Auditor::new().ok()?;
-    let has_ended = |past: &Past| matches!(auditor.lives(past.listener), Ok(false));
-    let clear = |asked: Asked| asked.path.is_absolute() && is_proven_free(asked.path);
-    if plan.force && !plan.past.iter().all(has_ended) || !plan.asked().all(clear) {
+    let dead = Dead::of(&plan.past, &mut auditor);
+    let clear =
+        |asked: Asked| asked.path.is_absolute() && (dead.lies_at(asked.path) || is_proven_free(asked.path));
+    if plan.force && !dead.is_all_of(&plan.past) || !plan.asked().all(clear) {
         return None;
     }
     let mut report = CleanReport::default();
-    let result = make_way(plan, Found::default(), &mut auditor, &mut report);
+    let result = make_way(plan, Found::default(), &dead, &mut auditor, &mut report);
     Some((report, result))
 }
 
@@ -192,7 +195,7 @@ pub fn run_beside(plan: &Sweep) -> (CleanReport, Result<(), SweepError>) {
     let mut sweep = || {
         let mut auditor = Auditor::new()?;
         for socket in plan.sockets.iter().filter(|s| s.path.is_absolute()) {
-            remove_left(socket, &mut auditor, &mut report)?;
+            remove_left(socket, &Dead::default(), &mut auditor, &mut report)?;
         }
         remove_marker(plan, &mut report)
     };
@@ -204,12 +207,13 @@ fn sweep(plan: &Sweep, report: &mut CleanReport) -> Result<(), SweepError> {
     let mut auditor = Auditor::new()?;
     // Whoever stays, and whatever is never removed, is told before anything is touched.
     let found = holders(plan, &mut auditor)?;
-    make_way(plan, found, &mut auditor, report)
+    make_way(plan, found, &Dead::default(), &mut auditor, report)
 }
 
 fn make_way(
     plan: &Sweep,
     found: Found,
+    dead: &Dead,
     auditor: &mut Auditor,
     report: &mut CleanReport,
 ) -> Result<(), SweepError> {
@@ -220,7 +224,7 @@ fn make_way(
         if kept.is_some_and(|(path, id)| activation::is_at(auditor, path, *id)) {
             continue;
         }
-        remove_stale(socket, auditor, report)?;
+        remove_stale(socket, dead, auditor, report)?;
     }
     remove_marker(plan, report)
 }
@@ -456,11 +460,12 @@ fn judge(
 
 fn remove_stale(
     socket: &Declared,
+    dead: &Dead,
     auditor: &mut Auditor,
     report: &mut CleanReport,
 ) -> Result<(), SweepError> {
-    remove_left(socket, auditor, report)?;
-    match clean::remove_socket(&socket.path, &dead(&RefCell::new(auditor))) {
+    remove_left(socket, dead, auditor, report)?;
+    match clean::remove_socket(&socket.path, &is_dead(dead, &RefCell::new(auditor))) {
         Ok(Cleaned::Removed(_)) => report.removed.push(socket.path.display().to_string()),
         Ok(Cleaned::Nothing) => {}
         Err(_) if socket.optional => {}
@@ -470,28 +475,23 @@ fn remove_stale(
 }
 
 /// Removes what a crash in the middle of an earlier removal has left aside, and the paths of their own that dead
-/// generations have left.
-fn remove_left(socket: &Declared, auditor: &mut Auditor, report: &mut CleanReport) -> Result<(), SweepError> {
+/// generations have left: whatever the mode is now, a daemon that was killed may have had another one of it.
+fn remove_left(
+    socket: &Declared,
+    dead: &Dead,
+    auditor: &mut Auditor,
+    report: &mut CleanReport,
+) -> Result<(), SweepError> {
     let Some(folder) = socket.path.parent() else { return Ok(()) };
     let auditor = RefCell::new(auditor);
-    let dead = dead(&auditor);
-    let left = clean::sweep_private(folder, &dead)
+    let of_a_generation = |name: &OsStr| generation_of(&socket.path, name).is_some();
+    let left = clean::sweep(folder, &of_a_generation, &is_dead(dead, &auditor))
         .map_err(|source| SweepError::Dentry { field: socket.field.clone(), source })?;
     report.removed.extend(left.iter().map(|p| p.display().to_string()));
-    // Whatever its mode is now: a daemon that was killed may have had another one of it.
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        // One that is in use stays, and is in nobody's way.
-        if generation_of(&socket.path, &name).is_some()
-            && let Ok(Cleaned::Removed(_)) = clean::remove_socket(&folder.join(&name), &dead)
-        {
-            report.removed.push(folder.join(&name).display().to_string());
-        }
-    }
     Ok(())
 }
 
 /// Asked by a removal before and after it has moved the socket aside: nobody may have begun to listen.
-fn dead<'a>(auditor: &'a RefCell<&mut Auditor>) -> impl Fn(&clean::Seen) -> bool + 'a {
-    |seen| nobody_listens(&mut auditor.borrow_mut(), &seen.path)
+fn is_dead<'a>(dead: &'a Dead, auditor: &'a RefCell<&mut Auditor>) -> impl Fn(&clean::Seen) -> bool + 'a {
+    |seen| dead.is(seen) || nobody_listens(&mut auditor.borrow_mut(), &seen.path)
 }

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,7 +141,9 @@ pub(crate) fn pids(path: &Path) -> Result<Vec<i32>, CgroupError> {
             Err(e) if is_gone(&e) => continue,
             Err(e) => return Err(refused("read", &procs, &e)),
         }
-        folders.extend(children(&folder));
+        if has_children(&folder) {
+            folders.extend(children(&folder));
+        }
     }
     // 0 stands for a process outside of the daemon's pid namespace.
     found.retain(|&pid| pid > 0);
@@ -189,6 +192,12 @@ fn rmdir(path: &Path) -> Result<(), CgroupError> {
         Err(e) if !is_gone(&e) => Err(refused("remove the cgroup", path, &e)),
         _ => Ok(()),
     }
+}
+
+/// Whether there are cgroups beneath one. The kernel counts a link for each (`kernfs_refresh_inode`); what does not look so is
+/// to be listed.
+pub(crate) fn has_children(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|found| found.nlink() != 2)
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {

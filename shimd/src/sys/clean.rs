@@ -11,7 +11,7 @@
 //!
 //! Where the second look finds something else, it is put back with `RENAME_NOREPLACE`: never over what has
 //! come to lie there since. A crash between the move and the unlink leaves a private name, which
-//! [`sweep_private`] removes. Only names are used, no `sun_path`: a path of any length will do.
+//! [`sweep`] removes. Only names are used, no `sun_path`: a path of any length will do.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -205,13 +205,17 @@ pub fn look_first(path: &Path) -> Result<(), CleanError> {
     }
 }
 
-/// Removes what a crash left aside in `folder`: sockets under a private name. Anything else that bears
-/// such a name stays, and so does what `allowed` keeps. Gives the paths that were removed.
+/// Removes what a crash left aside in `folder`: sockets under a private name, and those under a name that is `left`. Anything
+/// else that bears such a name stays, and so does what `allowed` keeps. Gives the paths that were removed.
 ///
 /// # Errors
 /// [`CleanError::Refused`], where the folder cannot be read or an entry cannot be removed. A folder that
 /// is not there has nothing to sweep.
-pub fn sweep_private(folder: &Path, allowed: &dyn Fn(&Seen) -> bool) -> Result<Vec<PathBuf>, CleanError> {
+pub fn sweep(
+    folder: &Path,
+    left: &dyn Fn(&OsStr) -> bool,
+    allowed: &dyn Fn(&Seen) -> bool,
+) -> Result<Vec<PathBuf>, CleanError> {
     let Some(fd) = open_folder(folder)? else { return Ok(Vec::new()) };
     let list = fs::read_dir(folder).map_err(|e| refused(folder, "list the folder", errno_of(&e)))?;
     let mut removed = Vec::new();
@@ -219,6 +223,10 @@ pub fn sweep_private(folder: &Path, allowed: &dyn Fn(&Seen) -> bool) -> Result<V
         let name = entry.file_name();
         let path = folder.join(&name);
         if !is_private(&name) {
+            // One that is in use, or is no socket, is in nobody's way.
+            if left(&name) && matches!(remove_socket(&path, allowed), Ok(Cleaned::Removed(_))) {
+                removed.push(path);
+            }
             continue;
         }
         let Some((_held, seen)) = look(&fd, &path, &name)? else { continue };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::{AccessFlags, eaccess, geteuid};
+use nix::unistd::{AccessFlags, access, geteuid};
 
 /// Whether the folder had to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,8 @@ pub fn ensure_folder(path: &Path, owner: Option<(u32, u32)>, mode: u32) -> Resul
             .and_then(|folder| fchown(&folder, Some(uid), Some(gid)))
             .map_err(|e| refused(path, "give it to its user", &e))?;
     }
-    eaccess(path, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| FolderError {
+    // The daemon's real user is its effective one, which the C library finds out anew each time that it is asked for that.
+    access(path, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| FolderError {
         path: path.into(),
         problem: FolderProblem::Refused { step: "write in the folder", errno },
     })?;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -86,8 +87,16 @@ impl PidFd {
     /// The process's inode in pidfs: never given twice between two boots. `None` before Linux 6.9, where all
     /// pidfds share one anonymous inode.
     pub fn inode(&self) -> Option<u64> {
-        let pidfs = fstatfs(&self.fd).ok()?.filesystem_type() == PID_FS;
-        pidfs.then(|| fstat(&self.fd).ok().map(|stat| stat.st_ino)).flatten()
+        /// All pidfds are of one file system. Which it is, is asked once.
+        static IS_PIDFS: OnceLock<bool> = OnceLock::new();
+        let is_pidfs = match IS_PIDFS.get() {
+            Some(known) => *known,
+            None => {
+                let told = fstatfs(&self.fd).ok()?.filesystem_type() == PID_FS;
+                *IS_PIDFS.get_or_init(|| told)
+            }
+        };
+        is_pidfs.then(|| fstat(&self.fd).ok().map(|stat| stat.st_ino)).flatten()
     }
 
     /// True until the last thread of the process has exited. A zombie is not alive.

@@ -9,7 +9,7 @@
 //! | no socket | none | a file's loss |
 //!
 //! The private name stays: it is the socket's second link. A crash leaves at most a temporary name, which bears the prefix
-//! that [`sweep_private`](super::clean::sweep_private) removes once nobody listens on it.
+//! that [`sweep`](super::clean::sweep) removes once nobody listens on it.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;

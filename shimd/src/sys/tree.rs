@@ -205,7 +205,8 @@ impl Tree {
 
     async fn gone_after(&self, first: Result<Look, TreeError>) {
         let mut look = Some(first);
-        // A process in the middle of an exec has no environ for a moment: so look twice.
+        // A process in the middle of an exec has no environ for a moment, and one may go from one cgroup to another while
+        // they are listed: so look twice. But the list of one cgroup alone misses nobody.
         let mut empty = 0;
         while empty < 2 {
             let now = match look.take() {
@@ -213,7 +214,7 @@ impl Tree {
                 None => self.look().await,
             };
             match now {
-                Ok(Look { live, sure: true }) if live.is_empty() => empty += 1,
+                Ok(Look { live, sure: true, whole }) if live.is_empty() => empty += if whole { 2 } else { 1 },
                 Ok(Look { live, .. }) if live.is_empty() => {
                     empty = 0;
                     tokio::time::sleep(LOOK_AGAIN).await;
@@ -268,7 +269,7 @@ impl Tree {
     }
 
     async fn is_empty(&self) -> Result<bool, TreeError> {
-        let Look { live, sure } = self.look().await?;
+        let Look { live, sure, .. } = self.look().await?;
         Ok(live.is_empty() && sure)
     }
 
@@ -276,12 +277,14 @@ impl Tree {
         let Some(path) = &self.0.cgroup else {
             return Ok(self.look_in(&*Snapshot::fresh().await?)?);
         };
+        let alone = !cgroup::has_children(path);
         let mut live = members_of(path)?;
+        let whole = alone && !cgroup::has_children(path);
         if !live.iter().any(|p| p.pid() == self.0.main.pid) {
             live.extend(self.0.main.open()?);
         }
         live.retain(PidFd::is_alive);
-        Ok(Look { live, sure: true })
+        Ok(Look { live, sure: true, whole })
     }
 
     /// The processes of `snapshot` that belong to the tree, by the signs in this file's header.
@@ -319,7 +322,7 @@ impl Tree {
         }
         members.retain(|_, p| p.is_alive());
         memory.members = members.values().filter_map(|p| Some((p.pid(), Identity::held(p).ok()?))).collect();
-        Ok(Look { live: members.into_values().collect(), sure })
+        Ok(Look { live: members.into_values().collect(), sure, whole: false })
     }
 
     fn complain(&self, what: &str, error: &TreeError) {
@@ -349,6 +352,8 @@ struct Look {
     live: Vec<PidFd>,
     /// False where one may have come and gone, and left another one, while we looked.
     sure: bool,
+    /// It was of one cgroup with none beneath.
+    whole: bool,
 }
 
 async fn all_exited(processes: &[PidFd]) -> Result<(), ProcessError> {

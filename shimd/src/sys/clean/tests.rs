@@ -245,10 +245,10 @@ fn a_crash_leaves_a_private_name_that_is_swept() {
     drop(UnixListener::bind(at("other.sock")).unwrap());
     drop(UnixListener::bind(at(".shimd-aside-short")).unwrap());
     let ino = live.symlink_metadata().unwrap().ino();
-    assert_eq!(sweep_private(tmp.path(), &|seen| seen.ino != ino).unwrap(), [left]);
+    assert_eq!(sweep(tmp.path(), &|_| false, &|seen| seen.ino != ino).unwrap(), [left]);
     assert!(live.symlink_metadata().unwrap().file_type().is_socket() && file.exists());
     assert_eq!(names(tmp.path()).len(), 4);
-    assert!(sweep_private(&at("none"), &anyone).unwrap().is_empty());
+    assert!(sweep(&at("none"), &|_| false, &anyone).unwrap().is_empty());
     drop(listener);
 }
 
