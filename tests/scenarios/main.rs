@@ -38,6 +38,7 @@ mod foreign_listener_kinds;
 mod foreign_listener_not_stolen;
 mod full_disk;
 mod gapless_changes_the_mode;
+mod gapless_of_a_wedged_one;
 mod guarded_from_cleaners;
 mod guide;
 mod help_examples;
@@ -221,6 +222,7 @@ fn main() -> ExitCode {
         damaged_store::trials(),
         full_disk::trials(),
         gapless_changes_the_mode::trials(),
+        gapless_of_a_wedged_one::trials(),
         guarded_from_cleaners::trials(),
         guide::trials(),
         history::trials(),

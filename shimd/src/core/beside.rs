@@ -46,8 +46,8 @@
 //!
 //! # Which rule wins
 //! Nothing is swept and nothing plainly spawned while a second instance lives: Waiting is not left before. A gapless
-//! restart of a service that is not Running, or has no second instance's place free for another reason than a restart
-//! or a retirement, is a plain one.
+//! restart of a service that is neither Running nor Impaired, or has no second instance's place free for another reason
+//! than a restart or a retirement, is a plain one.
 
 use super::machine::*;
 

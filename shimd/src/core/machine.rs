@@ -26,7 +26,7 @@
 //!              Inactive Waiting   Preparing  Spawning   Verifying   Publishing  Running      Impaired    Stopping  Killing    Backoff  Failed
 //! Start        Waiting  -         want       want       -           -           -            -           N:=Again¹ N:=Again¹  Waiting  Waiting
 //! Stop         -        Inactive  want       want       Stop(Down)  Stop(Down)  Stop(Down)   Stop(Down)  N:=Down   N:=Down    Inactive Inactive
-//! Restart      Waiting  Waiting   redo²      redo²      Stop(Again) Stop(Again) Stop(Again)⁸ Stop(Again) N:=Again  N:=Again   Waiting  Waiting
+//! Restart      Waiting  Waiting   redo²      redo²      Stop(Again) Stop(Again) Stop(Again)⁸ Stop(Ag.)⁸  N:=Again  N:=Again   Waiting  Waiting
 //! Lost         -        -         -          -          -           -           by limit⁹    by limit⁹   -         -          -        -
 //! ResetFailed  -        -         -          -          -           -           -            Verify      -         -          Inactive Inactive
 //! Deps(s)      -        by s³     -          -          -           -           -            -           -         -          -        -
@@ -56,7 +56,8 @@
 //! 6. By the command under way and the policy: Down, Again, Retry or Fail. What is left of the tree is
 //!    stopped before anything else happens, so no two instances ever live at once.
 //! 7. An adopted instance can be gone without an exit status: that counts as a failure.
-//! 8. With `gapless`, in Running alone: the new instance is brought up beside.
+//! 8. With `gapless`, in Running and Impaired: the new instance is brought up beside. Who is connected to an impaired one, or
+//!    waits in its queue, is not to be cut off either.
 //! 9. A clean restart within the restart limits: Stop(Again) where it is the window's first start, Stop(Retry) where the
 //!    window has room, else Impaired. Ignored while a restart is under way: the new instance will have its own dentry.
 //! 10. Not while the public names are being given to a new instance beside it.
@@ -149,6 +150,11 @@ impl Machine {
                     | Phase::Stopping(_)
                     | Phase::Killing(_)
             )
+    }
+
+    /// Whether an instance lives that has come up, and whose clients are not to be cut off by a gapless restart.
+    pub fn has_served(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Impaired)
     }
 
     /// Whether a Clean or a Spawn is in flight.
@@ -265,7 +271,7 @@ impl Machine {
         self.want = Want::Up;
         self.starts = 0;
         self.rest = None;
-        if gapless && self.phase == Phase::Running {
+        if gapless && self.has_served() {
             return self.restart_beside(clean, actions);
         }
         // The mark `leaving` is what tells a crash's recovery the old instance from the new one.

@@ -72,6 +72,17 @@ fn a_gapless_restart_swaps_the_two_once_the_new_one_is_published() {
 }
 
 #[test]
+fn a_gapless_restart_of_an_impaired_one_is_beside_it_too() {
+    let mut machine = running();
+    after(&mut machine, &[Event::Serving(false)]);
+    assert_eq!(after(&mut machine, &[GAPLESS]), [Action::Beside(Deed::Clean)]);
+    assert_eq!(machine.phase, Phase::Impaired);
+    after(&mut machine, &[Event::Cleaned, Event::Spawned]);
+    after(&mut machine, &[Event::Beside(Sign::Serving), Event::Beside(Sign::Published)]);
+    assert_eq!(machine.phase, Phase::Running, "with the new one");
+}
+
+#[test]
 fn a_new_one_that_fails_is_stopped_and_the_old_one_is_put_back() {
     let mut machine = running();
     after(&mut machine, &[GAPLESS, Event::Cleaned, Event::Spawned, Event::Beside(Sign::Serving)]);

@@ -59,11 +59,15 @@ impl Second {
 }
 
 impl Service {
-    /// Why the row of a gapless restart says `failed`, where the old instance serves on.
+    /// Why the row of a gapless restart says `failed`, and what became of the old instance.
     pub fn gapless_failure(&self) -> String {
         let why = self.second.failed.as_deref().unwrap_or("it ended");
         match self.pid() {
-            Some(pid) => format!("the new instance did not take over: {why}; process {pid} serves on"),
+            Some(pid) => {
+                let goes_on =
+                    if self.machine.phase == Phase::Running { "serves on" } else { "was left as it is" };
+                format!("the new instance did not take over: {why}; process {pid} {goes_on}")
+            }
             None => format!("the new instance did not take over: {why}"),
         }
     }
