@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         scenario("gapless_of_a_wedged_one::nobody_is_refused", &[Need::Daemon], nobody_is_refused),
         scenario("gapless_of_a_wedged_one::new_one_fails", &[Need::Daemon], new_one_fails),
+        scenario("gapless_of_a_wedged_one::that_never_came_up", &[Need::Daemon], never_came_up),
     ]
 }
 
@@ -79,5 +80,24 @@ fn new_one_fails(world: &World) -> Result {
     processes::signal(old, Signal::SIGCONT);
     world.wait_status("web", "running", SOON)?;
     ensure!(ping(&world.socket("web", "rpc.sock"))? == old, "it serves again");
+    Ok(())
+}
+
+/// Nobody was served by it, and it may hold what the next one needs.
+fn never_came_up(world: &World) -> Result {
+    world.start_daemon()?;
+    let mut idle = spec(world, "web", &[]);
+    idle["exec"] = json!(["sh", "-c", "exec sleep 1000", "{socket:rpc.sock}"]);
+    idle["ready"] = json!({"timeout": "300ms"});
+    world.register(&idle)?;
+    world.rpc("service.start", json!({"name": "web"}))?;
+    let row = world.wait_status("web", "failed", SOON)?;
+    let old = row.pid("pid")?;
+    world.register(&spec(world, "web", &[]))?;
+    let row = restart(world, "web")?;
+    ensure!(row.text("outcome")? == "restarted" && row.pid("old_pid")? == old, "{row}");
+    let told = world.rpc("event.list", json!({"name": "web", "kinds": ["state"]}))?;
+    let states: Vec<&str> = told.rows()?.iter().filter_map(|e| e["detail"]["status"].as_str()).collect();
+    ensure!(states.ends_with(&["failed", "stopping", "starting", "running"]), "{states:?}");
     Ok(())
 }

@@ -152,8 +152,8 @@ impl Machine {
             )
     }
 
-    /// Whether an instance lives that has come up, and whose clients are not to be cut off by a gapless restart.
-    pub fn has_served(&self) -> bool {
+    /// Whether an instance lives that is on its way no longer, whether it has come up or not.
+    pub fn has_arrived(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Impaired)
     }
 
@@ -271,7 +271,7 @@ impl Machine {
         self.want = Want::Up;
         self.starts = 0;
         self.rest = None;
-        if gapless && self.has_served() {
+        if gapless && self.has_arrived() {
             return self.restart_beside(clean, actions);
         }
         // The mark `leaving` is what tells a crash's recovery the old instance from the new one.

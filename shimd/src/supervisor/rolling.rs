@@ -99,7 +99,7 @@ impl Supervisor {
                 self.step(&name, Event::Stop);
                 continue;
             };
-            let gapless = std::mem::take(&mut service.gapless) && service.machine.has_served();
+            let gapless = std::mem::take(&mut service.gapless) && service.has_come_up();
             service.turn = Turn::begun(service.pid(), gapless);
             let refused = match clean {
                 false => stolen(service, &self.root, &self.tag),
@@ -122,7 +122,7 @@ impl Supervisor {
     /// also where one of its sockets has just been lost. A gapless restart finds that out by itself.
     fn hopeless(&self, name: &Arc<str>, gapless: bool) -> Option<String> {
         let service = self.services.get(name)?;
-        if gapless || !service.machine.has_served() {
+        if gapless || !service.machine.has_arrived() {
             return None;
         }
         let plan = Sweep::plan(&service.spec, &self.root, &self.tag, Vec::new(), false);

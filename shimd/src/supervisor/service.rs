@@ -199,6 +199,17 @@ impl Service {
         self.sockets.iter_mut().for_each(|socket| socket.witness = None);
     }
 
+    /// Whether an instance lives that has come up, whatever has become of it since: a gapless restart leaves it alone until the
+    /// next one is up. Of an instance that this daemon did not spawn it is taken for granted.
+    pub fn has_come_up(&self) -> bool {
+        let never = self.times.spawned.is_some() && self.times.serving.is_none();
+        match self.machine.phase {
+            Phase::Running => true,
+            Phase::Impaired => !never,
+            _ => false,
+        }
+    }
+
     /// Whether clients can reach it: every socket, and the readiness that the spec asks for.
     pub fn serves(&self, root: &std::path::Path) -> bool {
         self.sockets.iter().all(Socket::is_ok)
